@@ -1,0 +1,47 @@
+# make demo, make test: all that a fresh machine needs is Python 3.11 and make.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+# Two processes of one thread beat one process of two; cold imports are faster with bytecode.
+export OMP_NUM_THREADS := 1
+export TITER_DATA ?= $(wildcard ../shared/data)
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test check bench bench-assess clean
+.DELETE_ON_ERROR:
+
+demo: .venv/demo.installed
+	$(BIN)/titer assess plans/quickstart.toml
+
+test: check
+	$(BIN)/pytest -n 2 --dist worksteal
+
+check: .venv/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench bench-assess: .venv/bench.installed
+	$(BIN)/python benchmarks/assess.py
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Titer needs Python 3.11 or newer"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/demo.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[imaging]'
+	touch $@
+
+.venv/test.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ .venv/demo.installed
+
+.venv/bench.installed: .venv/test.installed benchmarks/requirements.txt
+	$(BIN)/pip install --quiet -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/pip install --quiet --no-deps torchattacks==3.3.0
+	touch $@
+
+clean:
+	rm -rf .venv runs hardened .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

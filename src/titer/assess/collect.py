@@ -1,0 +1,97 @@
+"""Gathers finished cells into the run folder's tables, in the plan's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from titer.assess import sanity
+from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
+from titer.assess.plan import AttackPlan, Plan
+from titer.core.errors import ContractError
+from titer.core.record import ClinicalData
+
+
+def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any], data: ClinicalData) -> None:
+    """Write outcomes, metrics, statistics, doubts, costs, skipped cells, and last the manifest."""
+    from titer.stats.protocol import analyse
+    from titer.stats.tables import metrics
+
+    store = CellStore(folder=out)
+    notes = [store.note(cell) for cell in cells]
+    if any(note is None for note in notes):
+        raise ContractError(f"{notes.count(None)} finished cells are missing from {out / 'cells'}")
+    kept = [note for note in notes if note is not None]
+    outcomes = outcomes_table(store, cells, str(manifest["run"]))
+    measured = metrics(outcomes, positive=data.positive, classes=len(data.classes))
+    write_parquet(out / "outcomes.parquet", outcomes)
+    write_parquet(out / "metrics.parquet", measured)
+    write_json(out / "statistics.json", analyse(outcomes, measured, seed=plan.seed))
+    write_json(out / "sanity.json", {"format_version": FORMAT_VERSION, "checks": _checks(plan, outcomes, kept)})
+    write_json(out / "costs.json", _costs(kept))
+    write_json(out / "skipped.json", {"format_version": FORMAT_VERSION, "cells": _skipped(kept)})
+    write_json(out / "manifest.json", manifest | {"weights": _weights(kept)})
+
+
+def outcomes_table(store: CellStore, cells: Sequence[str], run: str) -> pd.DataFrame:
+    """Return all outcomes in the order of `cells`."""
+    tables = list(store.tables(cells))
+    if not tables:
+        raise ContractError("no cell has outcomes: every model was skipped")
+    outcomes = pd.concat(tables, ignore_index=True)
+    outcomes.insert(0, "run", run)
+    return outcomes
+
+
+def _checks(plan: Plan, outcomes: pd.DataFrame, notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    probes = [check for note in notes for check in note.get("checks") or []]
+    single = frozenset(one.label for one in plan.attacks if _steps(one) == 1)
+    many = frozenset(one.label for one in plan.attacks if not one.minimal and _steps(one) > 1)
+    return probes + sanity.compare_outcomes(outcomes, single, many)
+
+
+def _steps(attack: AttackPlan) -> int:
+    """Return an attack's steps; an attack without that setting takes one."""
+    return int(attack.spec.get("steps", 1))
+
+
+def _costs(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    clean = [note for note in notes if note.get("attack") == "none" and "skipped" not in note]
+    return {
+        "format_version": FORMAT_VERSION,
+        "training": [_labels(note) | _total(note["training"]) for note in clean if note["training"]],
+        "attacks": [
+            {key: note[key] for key in ("trial", "model", "source", "attack", "threat", "cpu_seconds", "rows")}
+            | {"attack_cpu_seconds": note["attack_cpu_seconds"]}
+            for note in notes
+            if "attack_cpu_seconds" in note
+        ],
+        "inference": [_labels(note) | {"cpu_seconds_per_sample": note["inference_cpu_seconds"]} for note in clean],
+    }
+
+
+def _labels(note: dict[str, Any]) -> dict[str, Any]:
+    return {"trial": note["trial"], "model": note["model"], "defense": note["source"]}
+
+
+def _total(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a model cost from the first weights on: its base, and every defence that trained."""
+    return {
+        "cpu_seconds": sum(one["cpu_seconds"] for one in trainings),
+        "wall_seconds": sum(one["wall_seconds"] for one in trainings),
+        "epochs": sum(one["epochs"] for one in trainings),
+        "includes_base": True,
+        "cached": all(one["cached"] for one in trainings),
+    }
+
+
+def _skipped(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    keys = ("trial", "model", "source", "attack", "threat")
+    return [{k: note[k] for k in keys} | {"reason": note["skipped"]} for note in notes if "skipped" in note]
+
+
+def _weights(notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [_labels(note) | {"sha256": note["weights"]} for note in notes if note.get("attack") == "none"]

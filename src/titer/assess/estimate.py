@@ -1,0 +1,158 @@
+"""What a plan will cost, measured on a handful of rows before anything runs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from titer.assess.grid import cache_folder, count_cells
+from titer.assess.models import build, pretrained
+from titer.assess.plan import AttackPlan, Plan, check_against
+from titer.assess.pool import one_thread
+from titer.assess.run import check_device
+from titer.assess.trial import Trial, open_trial
+from titer.core.errors import Incompatible
+from titer.core.model import Model
+from titer.core.plugins import make_attack, make_defense
+from titer.core.protocols import TrainingData
+from titer.core.randomness import generator
+from titer.core.threat import Threat
+from titer.engine.metering import Meter
+from titer.threats.goals import HighestLoss
+from titer.training.loop import CrossEntropy, fit
+
+_ROWS = 32
+_PACE_ROWS = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """CPU seconds of all trainings and of all attacks of a plan, at most: no row leaves early, no training stops early."""
+
+    training: float
+    attacks: float
+    notes: tuple[str, ...]
+
+
+def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) -> str:
+    """Return the grid of a plan and what it will cost at most, as text for the console."""
+    check_device(device)
+    one_thread()
+    trial = open_trial(plan, 0, cache=cache_folder(), device=device)
+    check_against(plan, trial.data)
+    threats = [threat for family in plan.threats for threat in trial.threats(family)]
+    cost = estimate(plan, trial)
+    processes = workers or plan.workers or 2
+    total = cost.training + cost.attacks
+    split = trial.split
+    return "\n".join(
+        [
+            f"plan      {plan.name}: {plan.title}",
+            f"data      {trial.data.title}: {len(split.train)} training, {len(split.validation)} validation, "
+            f"{len(split.test)} test rows; classes {', '.join(trial.data.classes)}",
+            f"trials    {plan.trials}",
+            f"models    {', '.join(one.label for one in plan.models)}",
+            f"defenses  {', '.join(one.name for one in plan.defenses)}",
+            f"attacks   {', '.join(one.label for one in plan.attacks)}",
+            f"threats   {', '.join(threat.name for threat in threats)}",
+            f"cells     {count_cells(plan)}",
+            f"cost      at most about {_minutes(total)} of CPU: {_minutes(cost.training)} of training, "
+            f"{_minutes(cost.attacks)} of attacks; about {_minutes(total / processes)} with {processes} processes",
+            *(f"note      {note}" for note in cost.notes),
+        ]
+    )
+
+
+def estimate(plan: Plan, trial: Trial) -> Estimate:
+    """Measure one small training of each kind and each attack's passes, and scale them to the plan."""
+    training = attacks = 0.0
+    notes: list[str] = []
+    for spec in plan.models:
+        model = build(
+            spec, trial.data, trial.split.train, folder=plan.folder, seed=0, device=trial.device,
+            where=f"models.{spec.label}",
+        )  # fmt: skip
+        if not pretrained(spec):
+            training += _base_cost(trial, model)
+        pace = _seconds_per_pass(model, trial)
+        for defense in plan.defenses:
+            for link in defense.chain[-1:]:
+                training += _defense_cost(trial, model, link, notes)
+            attacks += pace * sum(_passes(attack, model, trial, notes) for attack in plan.attacks)
+    return Estimate(
+        training=training * plan.trials, attacks=attacks * plan.trials, notes=tuple(dict.fromkeys(notes))
+    )  # fmt: skip
+
+
+def _small(trial: Trial) -> TrainingData:
+    data = trial.training_data(replace(trial.plan.training, batch_size=_ROWS, patience=10**6))
+    rows = list(range(min(_ROWS, len(data.train))))
+    return replace(data, train=data.train.take(rows), validation=data.validation.take([0, 1]), cache=None)
+
+
+def _scale(trial: Trial) -> float:
+    return len(trial.split.train) / min(_ROWS, len(trial.split.train))
+
+
+def _base_cost(trial: Trial, model: Model) -> float:
+    assert model.net is not None
+    began = time.process_time()
+    fit(model, model.net, _small(trial), CrossEntropy(), seed=0)
+    return (time.process_time() - began) * _scale(trial)
+
+
+def _defense_cost(trial: Trial, model: Model, link: object, notes: list[str]) -> float:
+    began = time.process_time()
+    try:
+        make_defense(link)(model, _small(trial), rng=generator(0))  # type: ignore[arg-type]
+    except Incompatible as reason:
+        notes.append(f"will be skipped: {reason}")
+        return 0.0
+    return (time.process_time() - began) * _scale(trial)
+
+
+def _seconds_per_pass(model: Model, trial: Trial) -> float:
+    """Return CPU seconds of one forward and one backward pass of one row; forwards only without gradients."""
+    x = trial.split.test.x[:_PACE_ROWS].to(trial.device)
+    spent = []
+    for _ in range(3):
+        began = time.process_time()
+        if model.access == "gradient":
+            model.grad(lambda logits: logits[:, 0], x)
+        else:
+            with torch.no_grad():
+                model.logits(x)
+        spent.append(time.process_time() - began)
+    return float(np.median(spent)) / len(x)
+
+
+def _passes(attack: AttackPlan, model: Model, trial: Trial, notes: list[str]) -> float:
+    """Return the passes of one attack over the whole test part and every threat, no row leaving early."""
+    total = 0.0
+    for family in trial.plan.threats:
+        threats = trial.threats(family)
+        one = _passes_per_row(attack, model, trial, threats[-1], notes)
+        total += one * len(trial.split.test) * (1 if attack.minimal else len(threats))
+    return total
+
+
+def _passes_per_row(attack: AttackPlan, model: Model, trial: Trial, threat: Threat, notes: list[str]) -> float:
+    x = trial.split.test.x[:_ROWS].to(trial.device)
+    y = trial.split.test.y[:_ROWS].to(trial.device)
+    meter = Meter(len(x))
+    endless = threat if attack.minimal else replace(threat, goal=HighestLoss())
+    try:
+        make_attack(attack.spec)(
+            meter.watch(model.limited(threat.access)), x, y, endless, rng=generator(0)
+        )  # fmt: skip
+    except Incompatible as reason:
+        notes.append(f"{attack.label} will be skipped: {reason}")
+        return 0.0
+    return float(torch.maximum(meter.forwards, meter.backwards).mean())
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"

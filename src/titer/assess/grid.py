@@ -1,0 +1,137 @@
+"""The grid of a plan, and one worker's share of it: train a chain of defences, or run all cells of one source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
+from titer.assess.plan import AttackPlan, Plan, ThreatPlan, spec_text
+from titer.assess.runner import Runner
+from titer.assess.sanity import PROBES, probe
+from titer.assess.trial import Defended, Trial, defended
+from titer.core.errors import Incompatible
+
+PROBE = AttackPlan(label="sanity", spec={"name": "sanity", "version": 1, "probes": sorted(PROBES)}, minimal=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """A worker's share: `train` one chain of defences, or run the `cells` of one source."""
+
+    kind: Literal["train", "cells"]
+    trial: int
+    model: int
+    defense: int
+    depth: int
+
+    def describe(self, plan: Plan) -> str:
+        """Return what is running, for the progress line."""
+        verb = "training" if self.kind == "train" else "attacking"
+        return f"trial {self.trial + 1}: {verb} {plan.models[self.model].label}, {plan.defenses[self.defense].name}"
+
+
+def tasks(plan: Plan) -> list[list[Task]]:
+    """Return the stages of a plan; tasks of one stage do not wait for each other.
+
+    Chains are trained by length, each shared beginning once; attacks come when every model of the trials is there.
+    """
+    stages: dict[int, dict[tuple[int, int, str], Task]] = {}
+    for trial in range(plan.trials):
+        for m in range(len(plan.models)):
+            for d, defense in enumerate(plan.defenses):
+                for depth in range(len(defense.chain) + 1):
+                    chain = spec_text(defense.chain[:depth])
+                    task = Task(kind="train", trial=trial, model=m, defense=d, depth=depth)
+                    stages.setdefault(depth, {}).setdefault((trial, m, chain), task)
+    attacks = [
+        Task(kind="cells", trial=t, model=m, defense=d, depth=0)
+        for t in range(plan.trials)
+        for m in range(len(plan.models))
+        for d in range(len(plan.defenses))
+    ]
+    return [*(list(stages[depth].values()) for depth in sorted(stages)), attacks]
+
+
+def cells_of(trial: Trial, source: Defended, everyone: tuple[Defended, ...]) -> Iterator[Cell]:
+    """Yield the cells of one source in the plan's order: its clean rows, then attack by attack.
+
+    Inputs found on the undefended model are shown to every other model as well (the attacker does not adapt).
+    """
+    yield Cell(trial=trial, attack=None, threats=(), source=source, targets=(source,))
+    others = tuple(one for one in everyone if one.label != source.label and one.model is not None)
+    targets = (source, *others) if source.label == everyone[0].label else (source,)
+    for attack in trial.plan.attacks:
+        for family in trial.plan.threats:
+            yield from _family_cells(trial, attack, family, source, targets)
+
+
+def _family_cells(
+    trial: Trial, attack: AttackPlan, family: ThreatPlan, source: Defended, targets: tuple[Defended, ...]
+) -> Iterator[Cell]:
+    threats = trial.threats(family)
+    for group in [threats] if attack.minimal else [(threat,) for threat in threats]:
+        yield Cell(trial=trial, attack=attack, threats=group, source=source, targets=targets)
+
+
+def count_cells(plan: Plan) -> int:
+    """Return how many cells a plan has."""
+    attacks = sum(
+        len(plan.threats) if attack.minimal else sum(len(threat.eps) for threat in plan.threats)
+        for attack in plan.attacks
+    )
+    return plan.trials * len(plan.models) * len(plan.defenses) * (attacks + 1)
+
+
+def lineup(trial: Trial, model: int) -> tuple[Defended, ...]:
+    """Return every defended model of one base model, the undefended one first."""
+    return tuple(defended(trial, trial.plan.models[model], plan) for plan in trial.plan.defenses)
+
+
+def run_cells(trial: Trial, model: int, defense: int, store: CellStore, done: Callable[[str], None]) -> list[str]:
+    """Run every cell of one source that is not done yet; return all their ids in the plan's order."""
+    everyone = lineup(trial, model)
+    runner = Runner(trial, store)
+    ids = []
+    for cell in cells_of(trial, everyone[defense], everyone):
+        ids.append(cell.id)
+        if store.note(cell.id) is None:
+            runner.run(cell)
+        done("none" if cell.attack is None else f"{cell.attack.label}, {cell.threats[-1].name}")
+    return ids
+
+
+def train(trial: Trial, model: int, defense: int, depth: int) -> None:
+    """Train one chain of defences into the cache."""
+    spec, chain = trial.plan.models[model], trial.plan.defenses[defense].chain[:depth]
+    try:
+        trial.defended(spec, chain)
+    except Incompatible:
+        return  # the cells of this defence carry the reason
+
+
+def cache_folder() -> Path:
+    """Return where trained weights are kept: TITER_CACHE, else the user's cache."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("TITER_CACHE")
+    return (Path(named) if named else user_cache_path("titer")) / "weights"
+
+
+def probe_source(trial: Trial, model: int, defense: int, store: CellStore) -> list[str]:
+    """Probe one defended model for every family of threats (see `sanity`); return the ids of the notes."""
+    one = defended(trial, trial.plan.models[model], trial.plan.defenses[defense])
+    ids = []
+    for family in trial.plan.threats:
+        threat = trial.threats(family)[-1]
+        cell = Cell(trial=trial, attack=PROBE, threats=(threat,), source=one, targets=(one,))
+        ids.append(cell.id)
+        if store.note(cell.id) is None and one.model is not None:
+            test = trial.split.test.to(trial.device)
+            checks = probe(one.model, test.x, test.y, threat, seed=trial.seed)
+            labels = {"model": one.model_label, "defense": one.label}
+            store.save(cell.id, {"format_version": FORMAT_VERSION, "checks": [labels | check for check in checks]})
+    return ids

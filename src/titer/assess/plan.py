@@ -1,0 +1,273 @@
+"""The plan: what a TOML file asks for, checked whole before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from titer.assess.models import ModelSpec, check_spec
+from titer.core.errors import SpecError, unknown
+from titer.core.plugins import make, plugin
+from titer.core.record import ClinicalData, Recipe
+from titer.core.registry import Spec, explain, parse
+
+_PATHS = ("folder", "labels", "file")
+NO_DEFENSE = "none"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ThreatPlan(_Table):
+    """One family of threats: a norm with its budgets."""
+
+    norm: str
+    eps: Annotated[tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...], Field(min_length=1)]
+    unit: str
+    family: str | None = None
+    goal: str = "any-error"
+    access: Literal["gradient", "scores", "decision"] = "gradient"
+    mask: str | None = None
+    features: tuple[str, ...] | None = None
+
+    @property
+    def label(self) -> str:
+        """Name of the family in tables."""
+        return self.family or self.norm
+
+
+class DefensePlan(_Table):
+    """One defended model: a defence, or several applied in order."""
+
+    label: str | None = None
+    defense: str | dict[str, Any] | tuple[str | dict[str, Any], ...]
+
+    @property
+    def chain(self) -> tuple[Spec, ...]:
+        """The defences in the order in which they are applied; empty for `none`."""
+        if self.defense == NO_DEFENSE:
+            return ()
+        return self.defense if isinstance(self.defense, tuple) else (self.defense,)
+
+    @property
+    def name(self) -> str:
+        """Name of the defended model in tables."""
+        return self.label or " + ".join(parse(spec, "defenses")[0] for spec in self.chain) or NO_DEFENSE
+
+
+class _File(_Table):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    title: str = ""
+    trials: Annotated[int, Field(ge=1, le=100)] = 5
+    seed: int = 0
+    workers: Annotated[int, Field(ge=1)] | None = None
+    data: dict[str, Any]
+    training: Recipe = Recipe()
+    models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
+    attacks: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
+    threats: Annotated[tuple[ThreatPlan, ...], Field(min_length=1)]
+    defenses: tuple[DefensePlan, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackPlan:
+    """One attack of the plan: the label in tables and the spec with every setting filled in."""
+
+    label: str
+    spec: dict[str, Any]
+    minimal: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A checked plan. `source` is its text, byte for byte; `folder` is where its relative paths begin."""
+
+    name: str
+    title: str
+    trials: int
+    seed: int
+    workers: int | None
+    data: dict[str, Any]
+    training: Recipe
+    models: tuple[ModelSpec, ...]
+    attacks: tuple[AttackPlan, ...]
+    threats: tuple[ThreatPlan, ...]
+    defenses: tuple[DefensePlan, ...]
+    source: bytes
+    folder: Path
+
+    def digest(self) -> str:
+        """Return the sha256 of the plan's text."""
+        return hashlib.sha256(self.source).hexdigest()
+
+    def load_data(self) -> ClinicalData:
+        """Load the plan's data set, checked."""
+        data: ClinicalData = make("modalities", self.data, "data")()
+        return data
+
+
+def load_plan(path: Path | str) -> Plan:
+    """Read and check a plan.
+
+    Raises:
+        SpecError: no such file, no TOML, or a setting that is unknown, missing or out of its limits; all at once.
+    """
+    path = Path(path)
+    try:
+        source = path.read_bytes()
+        table = tomllib.loads(source.decode())
+    except FileNotFoundError:
+        raise SpecError(f"plan = {str(path)!r}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SpecError(f"plan = {str(path)!r} is not a readable TOML file: {error}") from None
+    return parse_plan(table, source, path.resolve().parent)
+
+
+def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
+    """Check a plan's table; see `load_plan`."""
+    try:
+        file = _File.model_validate(table)
+    except ValidationError as error:
+        raise SpecError("; ".join(explain("", dict(e), _allowed(e["loc"])) for e in _deepest(error))) from None
+    attacks = tuple(_attack(spec, i) for i, spec in enumerate(file.attacks))
+    defenses = file.defenses
+    if not any(not one.chain for one in defenses):
+        defenses = (DefensePlan(defense=NO_DEFENSE), *defenses)
+    defenses = tuple(sorted(defenses, key=lambda one: bool(one.chain)))
+    plan = Plan(
+        name=file.name,
+        title=file.title or file.name,
+        trials=file.trials,
+        seed=file.seed,
+        workers=file.workers,
+        data=_resolved(file.data, folder),
+        training=file.training,
+        models=file.models,
+        attacks=attacks,
+        threats=file.threats,
+        defenses=defenses,
+        source=source,
+        folder=folder,
+    )
+    _check(plan)
+    return plan
+
+
+def _deepest(error: ValidationError) -> list[Any]:
+    """Return one error a place: of the alternatives of a union, the one that got furthest."""
+    best: dict[tuple[Any, ...], Any] = {}
+    for one in error.errors():
+        place = tuple(part for part in one["loc"] if isinstance(part, int) or part in _KEYS)
+        best.setdefault(place, {**one, "loc": place or one["loc"]})
+    return list(best.values())
+
+
+_KEYS = {
+    *_File.model_fields,
+    *ThreatPlan.model_fields,
+    *DefensePlan.model_fields,
+    *ModelSpec.__dataclass_fields__,
+    *Recipe.__dataclass_fields__,
+}
+
+
+def _allowed(place: tuple[Any, ...]) -> tuple[str, ...]:
+    """Return the keys that are allowed in the table where an unknown one stands."""
+    tables: dict[str, tuple[str, ...]] = {
+        "threats": tuple(ThreatPlan.model_fields),
+        "defenses": tuple(DefensePlan.model_fields),
+        "models": tuple(ModelSpec.__dataclass_fields__),
+        "training": tuple(Recipe.__dataclass_fields__),
+    }
+    return tables.get(str(place[0]), tuple(_File.model_fields)) if len(place) > 1 else tuple(_File.model_fields)
+
+
+def _resolved(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the data settings with relative paths taken from the plan's folder."""
+    return {k: str(folder / v) if k in _PATHS and isinstance(v, str) else v for k, v in data.items()}
+
+
+def _attack(spec: Spec, index: int) -> AttackPlan:
+    where = f"attacks[{index}]"
+    name, settings = parse(spec, where)
+    label = settings.pop("label", name)
+    found = plugin("attacks", {"name": name}, where)
+    full = {"name": name, **found.check(settings, where)}
+    return AttackPlan(label=str(label), spec=full, minimal="minimal" in found.traits)
+
+
+def _check(plan: Plan) -> None:
+    """Check what no single table can: plugins, and labels that must differ."""
+    problems: list[str] = []
+    for spec in plan.models:
+        problems += _tried(lambda spec=spec: check_spec(spec, f"models.{spec.label}"))  # type: ignore[misc]
+    for one in plan.defenses:
+        for spec in one.chain:
+            problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))  # type: ignore[misc]
+    name = parse(plan.data, "data")[0]
+    problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
+    for what, labels in (
+        ("models", [m.label for m in plan.models]),
+        ("attacks", [a.label for a in plan.attacks]),
+        ("defenses", [d.name for d in plan.defenses]),
+        ("threats", [f"{t.label} {eps:g} {t.unit}" for t in plan.threats for eps in t.eps]),
+    ):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            problems.append(f"{what}.label = {twice[0]!r} stands twice: each needs a label of its own")
+    if problems:
+        raise SpecError("; ".join(problems))
+
+
+def _tried(step: Any) -> list[str]:
+    try:
+        step()
+    except SpecError as error:
+        return [str(error)]
+    return []
+
+
+def check_against(plan: Plan, data: ClinicalData) -> None:
+    """Check what depends on the data: units, budgets, features, goals; raise SpecError for the first problem."""
+    for i, threat in enumerate(plan.threats):
+        where = f"threats[{i}]"
+        check_unit(f"{where}.unit", threat.unit, data)
+        limit = _largest(threat, data)
+        if limit is not None and max(threat.eps) > limit:
+            raise SpecError(
+                f"{where}.eps = {max(threat.eps):g} with unit = {threat.unit!r} is more than the whole value range "
+                f"({limit:g} {threat.unit}): is it in another unit? allowed units are {', '.join(data.units)}"
+            )
+        for name in threat.features or ():
+            if name not in (data.feature_names or ()):
+                raise unknown(f"{where}.features", name, data.feature_names or ())
+    for one in plan.defenses:
+        for spec in one.chain:
+            unit = parse(spec, "defenses")[1].get("unit")
+            if unit is not None:
+                check_unit(f"defenses.{one.name}.unit", str(unit), data)
+
+
+def check_unit(where: str, unit: str, data: ClinicalData) -> None:
+    """Raise SpecError for a unit that the data set does not have."""
+    if unit not in data.units:
+        raise unknown(where, unit, data.units)
+
+
+def _largest(threat: ThreatPlan, data: ClinicalData) -> float | None:
+    size = data.units[threat.unit]
+    if data.value_range is None or size == "sd" or threat.norm != "linf":
+        return None
+    return (data.value_range[1] - data.value_range[0]) / float(size)
+
+
+def spec_text(spec: Any) -> str:
+    """Return a spec as canonical JSON: what digests and labels are made of."""
+    return json.dumps(spec, sort_keys=True, default=str)

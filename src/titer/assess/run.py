@@ -1,0 +1,117 @@
+"""Runs a plan: stages of tasks in worker processes, every finished cell kept, then the tables and the report."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from titer.assess import collect
+from titer.assess.cells import CellStore, atomic_write, write_json
+from titer.assess.grid import Task, cache_folder, probe_source, run_cells, tasks, train
+from titer.assess.manifest import describe, now
+from titer.assess.plan import Plan, check_against
+from titer.assess.pool import Executor, Listener, Message, stopped, tell
+from titer.assess.trial import open_trial
+from titer.core.errors import SpecError
+
+
+def quiet(_message: Message) -> None:
+    """Show nothing."""
+
+
+def assess(
+    plan: Plan, out: Path, *, device: str = "cpu", workers: int | None = None, listener: Listener = quiet
+) -> Path:
+    """Run a plan, or what is left of it, into the folder `out`; return `out`.
+
+    Raises:
+        SpecError: the plan does not fit its data, or the device is not there.
+        Interrupted: stopped by the user; what is finished is kept.
+    """
+    check_device(device)
+    first = open_trial(plan, 0, cache=cache_folder(), device=device)
+    check_against(plan, first.data)
+    for family in plan.threats:
+        first.threats(family)
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        began = time.perf_counter()
+        manifest = describe(plan, first, device)
+        atomic_write(out / "plan.toml", plan.source)
+        try:
+            cells = _run_all(plan, out, device, workers or plan.workers or _workers(), listener)
+        except KeyboardInterrupt as error:
+            raise stopped(error) from None
+        listener(Message("tables and statistics"))
+        manifest |= {"finished": now(), "wall_seconds": round(time.perf_counter() - began, 1)}
+        collect.write(plan, out, cells, manifest, first.data)
+    return out
+
+
+def _run_all(plan: Plan, out: Path, device: str, workers: int, listener: Listener) -> list[str]:
+    """Run every stage; return the ids of all cells and probes in the plan's order."""
+    stages = tasks(plan)
+    workers = min(workers, max(len(stage) for stage in stages))
+    with Executor(workers, listener) as executor:
+        for stage in stages:
+            results = executor.map(_work, [(plan, task, str(out), device) for task in stage])
+    return [cell for result in results for cell in result]
+
+
+def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
+    """Do one task in a worker."""
+    what = task.describe(plan)
+    tell(Message(what))
+
+    def progress(text: str, done: float) -> None:
+        tell(Message(f"{what}: {text}" if done < 1 else what))
+
+    trial = open_trial(plan, task.trial, cache=cache_folder(), device=device, progress=progress)
+    if task.kind == "train":
+        train(trial, task.model, task.defense, task.depth)
+        return []
+    store = CellStore(folder=Path(out))
+    done: Callable[[str], None] = lambda cell: tell(Message(f"{what}: {cell}", done=True))  # noqa: E731
+    cells = run_cells(trial, task.model, task.defense, store, done)
+    return cells + (probe_source(trial, task.model, task.defense, store) if task.trial == 0 else [])
+
+
+def _workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_device(device: str) -> None:
+    """Raise SpecError for a device that torch does not have here."""
+    import torch
+
+    if device == "cpu" or (device == "cuda" and torch.cuda.is_available()):
+        return
+    allowed = "cpu, cuda" if torch.cuda.is_available() else "cpu (torch sees no cuda device here)"
+    raise SpecError(f"--device = {device!r} is not allowed: allowed are {allowed}")
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Hold the run folder: two assessments in one folder would write each other's tables."""
+    with (out / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SpecError(f"--out = {str(out)!r} is in use by another assessment: wait, or name another") from None
+        yield
+
+
+def manifest_of(out: Path) -> dict[str, Any]:
+    """Read a run folder's manifest."""
+    import json
+
+    content: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    return content
+
+
+__all__ = ["assess", "check_device", "manifest_of", "quiet", "write_json"]

@@ -1,0 +1,225 @@
+"""One trial: its split, its models trained or loaded, and its threats in raw units."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from titer.assess.models import ModelSpec, build, pretrained
+from titer.assess.plan import DefensePlan, Plan, ThreatPlan, spec_text
+from titer.core.errors import Incompatible, SpecError
+from titer.core.model import Model
+from titer.core.plugins import make_defense
+from titer.core.protocols import Progress, TrainingData, silent
+from titer.core.randomness import derive, generator
+from titer.core.record import ClinicalData, Recipe, Samples, Split
+from titer.core.registry import Spec
+from titer.core.threat import Region, Threat
+from titer.threats.balls import ball
+from titer.threats.goals import goal
+from titer.threats.rules import MutableMask
+from titer.training.loop import CrossEntropy, class_weights, fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One trial of a plan: everything that its number and the plan's seed decide."""
+
+    number: int
+    seed: int
+    plan: Plan
+    data: ClinicalData
+    data_digest: str
+    split: Split
+    units: dict[str, Tensor]
+    cache: Path
+    device: str
+    progress: Progress = silent
+
+    def training_data(self, recipe: Recipe) -> TrainingData:
+        """Return what training and defences may see: never the test part."""
+        return TrainingData(
+            train=self.split.train.to(self.device),
+            validation=self.split.validation.to(self.device),
+            classes=len(self.data.classes),
+            domain=self.data.domain,
+            units=self.units,
+            recipe=recipe,
+            value_range=self.data.value_range,
+            device=self.device,
+            cache=self.cache,
+            progress=self.progress,
+        )
+
+    def base(self, spec: ModelSpec) -> Model:
+        """Return the undefended model: loaded, or trained by the plan's recipe."""
+        seed = derive(self.seed, "base", spec_text(spec.label))
+        where = f"models.{spec.label}"
+        model = build(
+            spec, self.data, self.split.train, folder=self.plan.folder, seed=seed, device=self.device, where=where
+        )
+        if pretrained(spec):
+            return model
+        data = self.training_data(self.plan.training)
+        assert model.net is not None
+        weights = class_weights(data.train.y, data.classes, data.recipe.class_weights)
+        return fit(model, model.net, data, CrossEntropy(weights=weights), seed=derive(seed, "training"))
+
+    def defended(self, spec: ModelSpec, chain: tuple[Spec, ...]) -> Model:
+        """Return the model behind a chain of defences, applied in order.
+
+        A defence draws from a seed of its own place in the chain, so that a shared beginning is trained once.
+        """
+        if not chain:
+            return self.base(spec)
+        before = self.defended(spec, chain[:-1])
+        rng = generator(self.seed, "defense", spec.label, spec_text(chain))
+        defended = make_defense(chain[-1])(before, self.training_data(self.plan.training), rng=rng)
+        return replace(defended, provenance=dict(defended.provenance) | {"defenses": spec_text(chain)})
+
+    def threats(self, plan: ThreatPlan) -> tuple[Threat, ...]:
+        """Return the family's threats, smallest budget first."""
+        scale = self.units[plan.unit]
+        family = Threat(
+            family=plan.label,
+            budget=ball(plan.norm, max(plan.eps), scale, plan.unit, f"threats.{plan.label}"),
+            domain=(*self.data.domain, *_masks(plan, self.data, self.plan.folder)),
+            goal=goal(plan.goal, self.data.classes, f"threats.{plan.label}"),
+            access=plan.access,
+        )
+        return tuple(family.at(eps) for eps in sorted(plan.eps))
+
+
+@lru_cache(maxsize=2)
+def _loaded(source: bytes, folder: Path) -> tuple[ClinicalData, str]:
+    import tomllib
+
+    from titer.assess.plan import parse_plan
+
+    data = parse_plan(tomllib.loads(source.decode()), source, folder).load_data()
+    return data, data.digest()
+
+
+def open_trial(plan: Plan, number: int, *, cache: Path, device: str = "cpu", progress: Progress = silent) -> Trial:
+    """Load the plan's data (once a process) and split it for one trial."""
+    data, digest = _loaded(plan.source, plan.folder)
+    seed = derive(plan.seed, "trial", number)
+    split = split_by_patient(data, derive(seed, "split"))
+    return Trial(
+        number=number,
+        seed=seed,
+        plan=plan,
+        data=data,
+        data_digest=digest,
+        split=split,
+        units=resolve_units(data, split.train),
+        cache=cache,
+        device=device,
+        progress=progress,
+    )
+
+
+def split_by_patient(data: ClinicalData, seed: int) -> Split:
+    """Return the data set's own parts, or a split of its pool that is stratified by class and whole by patient.
+
+    Raises:
+        SpecError: a part would hold no row of some class.
+    """
+    if data.pool is None:
+        return Split(train=data.fixed["train"], validation=data.fixed["validation"], test=data.fixed["test"])
+    rest, test = _divide(data.pool, np.arange(len(data.pool)), data.test_share, seed)
+    train, validation = _divide(data.pool, rest, data.validation_share, derive(seed, "validation"))
+    parts = {"train": train, "validation": validation, "test": test}
+    for name, rows in parts.items():
+        absent = [c for i, c in enumerate(data.classes) if not bool((data.pool.y[rows] == i).any())]
+        if absent:
+            raise SpecError(
+                f"data.{name} would hold no patient of class {', '.join(absent)}: every part needs every class; "
+                "give more patients of that class, or a 'split' column"
+            )
+    return Split(**{name: data.pool.take(rows) for name, rows in parts.items()})
+
+
+def _divide(pool: Samples, rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rest, part): whole patients, `part` about `share` of the rows, classes in proportion."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    patients = np.array(pool.patients)[rows]
+    folds = max(2, min(round(1 / share), len(set(patients.tolist()))))
+    smallest = int(np.bincount(pool.y[rows].numpy()).min())
+    if smallest < 2 or len(set(patients.tolist())) < 2:
+        raise SpecError(f"data has a class with {smallest} row(s): at least 2 patients of each class are needed to split")
+    splitter = StratifiedGroupKFold(n_splits=min(folds, smallest), shuffle=True, random_state=seed % 2**32)
+    wanted = share * len(rows)
+    parts = [part for _, part in splitter.split(rows, pool.y[rows].numpy(), patients)]
+    chosen = np.sort(_enough(parts, wanted))
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[chosen] = True
+    return rows[~mask], rows[mask]
+
+
+def _enough(parts: list[np.ndarray], wanted: float) -> np.ndarray:
+    """Return the first folds that together come nearest to `wanted` rows."""
+    sizes = np.cumsum([len(part) for part in parts])
+    count = max(1, int(np.abs(sizes[:-1] - wanted).argmin()) + 1) if len(parts) > 1 else 1
+    return np.concatenate(parts[:count])
+
+
+def resolve_units(data: ClinicalData, train: Samples) -> dict[str, Tensor]:
+    """Return the raw size of one of each unit; `sd` is the standard deviation over the training part."""
+    return {
+        name: train.x.std(dim=0) if size == "sd" else torch.tensor(float(size)) for name, size in data.units.items()
+    }
+
+
+def _masks(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, ...]:
+    masks: list[Region] = []
+    shape = next(iter(data.parts().values())).x.shape[1:]
+    if plan.features is not None:
+        names = data.feature_names or ()
+        chosen = torch.tensor([name in plan.features for name in names])
+        masks.append(MutableMask(mask=chosen, text=f"only {', '.join(plan.features)} may change"))
+    if plan.mask is not None:
+        path = folder / plan.mask
+        if not path.is_file():
+            raise SpecError(f"threats.{plan.label}.mask = {plan.mask!r}: no such file")
+        try:
+            array = np.load(path, allow_pickle=False)
+            chosen = torch.from_numpy(np.broadcast_to(array.astype(bool), tuple(shape)).copy())
+        except (ValueError, OSError) as error:
+            raise SpecError(
+                f"threats.{plan.label}.mask = {plan.mask!r} is not a .npy array of shape {tuple(shape)}: {error}"
+            ) from None
+        masks.append(MutableMask(mask=chosen, text=f"only values under the mask {plan.mask} may change"))
+    return tuple(masks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defended:
+    """A model of the trial under its labels, or the reason why it could not be made."""
+
+    model_label: str
+    label: str
+    model: Model | None
+    reason: str = ""
+
+    @property
+    def digest(self) -> str:
+        """What outcomes depend on: weights and defences."""
+        kept = dict(self.model.provenance) if self.model is not None else {"reason": self.reason}
+        return json.dumps({k: v for k, v in kept.items() if k not in ("costs", "training")}, sort_keys=True)
+
+
+def defended(trial: Trial, spec: ModelSpec, plan: DefensePlan) -> Defended:
+    """Return one defended model; where the defence cannot work, the reason in its place."""
+    try:
+        model = trial.defended(spec, plan.chain)
+    except Incompatible as reason:
+        return Defended(model_label=spec.label, label=plan.name, model=None, reason=str(reason))
+    return Defended(model_label=spec.label, label=plan.name, model=model)

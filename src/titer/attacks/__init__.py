@@ -1,0 +1,1 @@
+"""The shelf of evasion attacks, one file each."""

@@ -1,0 +1,157 @@
+"""What an attacker may do: a budget, the rules of the domain, a goal, and what of the model can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+Access = Literal["gradient", "scores", "decision"]
+Logits = Callable[["Tensor"], "Tensor"]
+
+_ROUNDS = 20
+_PULLS = 12
+
+
+@runtime_checkable
+class Region(Protocol):
+    """A set of allowed inputs around a clean one."""
+
+    shrinks: ClassVar[bool]
+    """True where `project` only moves single coordinates towards the clean row: it can never leave a ball."""
+
+    def describe(self) -> str:
+        """Return the rule as a sentence for the report."""
+        ...
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return the nearest allowed input to each row of `x_adv`; both are [N, ...]."""
+        ...
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N], the final word on whether each row is allowed."""
+        ...
+
+
+@runtime_checkable
+class Ball(Region, Protocol):
+    """A perturbation budget that a gradient can climb in: a norm ball of radius `eps` in `unit`."""
+
+    @property
+    def norm(self) -> str:
+        """`linf`, `l2` or `l1`."""
+        ...
+
+    @property
+    def eps(self) -> float:
+        """Radius, in `unit`."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What eps counts: `/255`, `sd`, `grey level` ..."""
+        ...
+
+    def at(self, eps: float) -> Ball:
+        """Return the same ball with another radius."""
+        ...
+
+    @property
+    def scale(self) -> Tensor:
+        """Raw size of one unit: one number, or one a value."""
+        ...
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return `scale` on the device and in the type of `x`, broadcastable against it."""
+        ...
+
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+        """Step by `step` (in `unit`) in the norm's steepest direction along `grad`."""
+        ...
+
+    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+        """Return random inputs of the ball around `x`."""
+        ...
+
+
+class Goal(Protocol):
+    """What the attacker wants of the logits [N, K] for true labels y [N]."""
+
+    @property
+    def name(self) -> str:
+        """Short name for tables."""
+        ...
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return float[N]: the larger, the nearer the goal."""
+        ...
+
+    def won(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return bool[N]: the goal is reached."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threat:
+    """One threat model: inputs that keep `budget` and every rule of `domain`, towards `goal`, seeing `access`."""
+
+    family: str
+    budget: Ball
+    domain: tuple[Region, ...]
+    goal: Goal
+    access: Access = "gradient"
+
+    @property
+    def name(self) -> str:
+        """Family with budget, as tables show it: `linf 8/255`, `l2 0.5 range`."""
+        unit = self.budget.unit
+        return f"{self.family} {self.budget.eps:g}{'' if unit.startswith('/') else ' '}{unit}"
+
+    def at(self, eps: float) -> Threat:
+        """Return the same threat with another budget."""
+        return replace(self, budget=self.budget.at(eps))
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return an input inside budget and domain, near `x_adv`.
+
+        Alternating projections (von Neumann 1933; exact after one pass where every rule only shrinks the change). What
+        still breaks a rule is pulled towards the clean row, which keeps every convex rule; the harness judges the rest.
+        """
+        projected = self._pass(x_adv, x)
+        if all(rule.shrinks for rule in self.domain):
+            return projected
+        for _ in range(_ROUNDS):
+            if bool(self.contains(projected, x).all()):
+                return projected
+            projected = self._pass(projected, x)
+        return self._pull(projected, x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]: inside the budget and every rule, and finite."""
+        inside = self.budget.contains(x_adv, x) & self.allowed(x_adv, x)
+        return inside & x_adv.flatten(1).isfinite().all(1)
+
+    def allowed(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]: inside every rule of the domain, whatever the budget."""
+        inside = x_adv.flatten(1).isfinite().all(1)
+        for rule in self.domain:
+            inside = inside & rule.contains(x_adv, x)
+        return inside
+
+    def _pass(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        x_adv = self.budget.project(x_adv, x)
+        for rule in self.domain:
+            x_adv = rule.project(x_adv, x)
+        return x_adv
+
+    def _pull(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        for _ in range(_PULLS):
+            outside = ~self.contains(x_adv, x)
+            if not bool(outside.any()):
+                break
+            shape = (-1, *[1] * (x.dim() - 1))
+            x_adv = (x + (x_adv - x) * 0.8).where(outside.view(shape), x_adv)
+        return x_adv

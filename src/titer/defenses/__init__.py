@@ -1,0 +1,1 @@
+"""The shelf of defences, one file each."""

@@ -1,0 +1,75 @@
+"""Defensive distillation: a student learns a teacher's soft labels at a high temperature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional
+
+from titer.core.errors import Incompatible
+from titer.core.model import Model
+from titer.core.plugins import Positive, defense
+from titer.core.protocols import Defense, TrainingData
+from titer.core.record import Samples
+from titer.core.threat import Logits
+from titer.training.loop import CrossEntropy, class_weights, fit, fresh
+
+
+@defense(
+    "distillation",
+    paper="Papernot, McDaniel, Wu, Jha, Swami 2016, arXiv:1511.04508, section IV; broken by arXiv:1608.04644",
+)
+def distillation(*, temperature: Positive = 20.0) -> Defense:
+    """Defensive distillation.
+
+    Teacher and student share the architecture, and both are trained from new weights at the temperature; the student
+    predicts at temperature 1. It hides its gradients rather than removing its errors, and the report must show so.
+
+    Args:
+        temperature: divides the logits in training.
+    """
+
+    def run(model: Model, train: TrainingData, *, rng: Generator) -> Model:
+        if model.net is None or model.rebuild is None:
+            raise Incompatible(f"{model.name} has no network to train")
+        seeds = torch.randint(2**62, (4,), generator=rng).tolist()
+        weights = class_weights(train.train.y, train.classes, train.recipe.class_weights)
+        hot = CrossEntropy(weights=weights, temperature=temperature)
+        # Gradients at a temperature T are about T times smaller, which AdamW's normalised steps undo.
+        teacher = fit(model, fresh(model.net, seeds[0]), train, hot, seed=seeds[1])
+        assert teacher.net is not None
+        soft = _soften(teacher, train.train, temperature)
+        objective = SoftLabels(temperature=temperature, weights=weights)
+        taught = replace(train, train=replace(train.train, y=soft))
+        return fit(teacher, fresh(model.net, seeds[2]), taught, objective, seed=seeds[3])
+
+    return run
+
+
+def _soften(teacher: Model, part: Samples, temperature: float) -> Tensor:
+    """Return the teacher's class probabilities at the temperature, float[N, K]."""
+    with torch.no_grad():
+        return torch.cat([(teacher.logits(x) / temperature).softmax(1) for x in part.x.split(512)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoftLabels:
+    """The student's objective: cross-entropy with float[N, K] labels at the temperature."""
+
+    temperature: float
+    weights: Tensor | None
+
+    @property
+    def key(self) -> str:
+        """Return the objective's name and settings; the labels are part of the data's digest."""
+        return f"soft-labels/T={self.temperature}/{None if self.weights is None else self.weights.tolist()}"
+
+    def loss(self, net: nn.Module, logits: Logits, x: Tensor, y: Tensor, rng: Generator) -> Tensor:  # noqa: ARG002
+        """Return the cross-entropy with the soft labels (eq. 8 of the paper)."""
+        return functional.cross_entropy(logits(x) / self.temperature, y, weight=self.weights)
+
+    def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:
+        """Return minus the validation loss with the hard labels."""
+        return CrossEntropy(weights=self.weights, temperature=self.temperature).score(net, logits, part, rng)

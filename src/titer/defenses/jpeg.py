@@ -1,0 +1,86 @@
+"""JPEG sanitization: compress and decompress every image before the model sees it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from titer.core.errors import Incompatible
+from titer.core.extras import need
+from titer.core.model import Model
+from titer.core.plugins import defense
+from titer.core.protocols import Defense, TrainingData
+from titer.core.threat import Logits
+
+
+@defense(
+    "jpeg",
+    paper="Dziugaite, Ghahramani, Roy 2016, arXiv:1608.00853; attacked with BPDA, arXiv:1802.00420, section 4.1",
+)
+def jpeg(*, quality: Annotated[int, Field(ge=1, le=95)] = 75) -> Defense:
+    """JPEG sanitization.
+
+    Compression has no useful derivative, so the model declares a surrogate: the compressed image forward, the identity
+    backward. An attacker who adapts uses it, and so does every gradient attack here.
+
+    Args:
+        quality: Pillow's JPEG quality.
+    """
+    image = need("PIL.Image", "imaging")
+
+    def run(model: Model, train: TrainingData, *, rng: Generator) -> Model:  # noqa: ARG001 - the protocol's signature
+        shape = train.train.x.shape[1:]
+        if len(shape) != 3 or shape[0] not in (1, 3) or train.value_range is None:
+            raise Incompatible(f"jpeg takes 2-D images of 1 or 3 channels, not rows of shape {tuple(shape)}")
+        low, high = train.value_range
+
+        def compress(x: Tensor) -> Tensor:
+            return _compress(image, x, low, high, quality)
+
+        return _in_front(model, compress)
+
+    return run
+
+
+def _in_front(model: Model, transform: Logits) -> Model:
+    """Return the model behind a transform without derivative, with the straight-through surrogate declared."""
+
+    def hard(logits: Logits) -> Logits:
+        return lambda x: logits(transform(x))
+
+    def soft(logits: Logits) -> Logits:
+        return lambda x: logits(x + (transform(x) - x).detach())
+
+    draw = model.draw
+    return replace(
+        model,
+        logits=hard(model.logits),
+        surrogate=soft(model.surrogate or model.logits) if model.access == "gradient" else None,
+        rebuild=None,
+        draw=None if draw is None else lambda rng: soft(draw(rng)),
+    )
+
+
+def _compress(image: Any, x: Tensor, low: float, high: float, quality: int) -> Tensor:
+    """Return [N, C, H, W] compressed and decompressed, in the raw range; without a gradient."""
+    grey = ((x.detach() - low) * (255.0 / (high - low))).round().clamp(0, 255)
+    pixels = grey.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    if pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    out = np.stack([_round_trip(image, one, quality) for one in pixels])
+    if out.ndim == 3:
+        out = out[..., None]
+    back = torch.from_numpy(out).to(x.device).permute(0, 3, 1, 2).to(x.dtype)
+    return (back * ((high - low) / 255.0) + low).contiguous()
+
+
+def _round_trip(image: Any, pixels: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    image.fromarray(pixels).save(buffer, format="JPEG", quality=quality)
+    return np.asarray(image.open(buffer))

@@ -1,0 +1,1 @@
+"""What every attack shares: live rows, micro-batches, metering."""

@@ -1,0 +1,88 @@
+"""Where data files come from: the data directory, the user's cache, or a download with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from titer.core.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataFile:
+    """A file of a public data set: its place under the data directory, its address, and its digest (`md5:...`)."""
+
+    place: str
+    address: str
+    digest: str
+    licence: str
+
+
+def data_directory() -> Path | None:
+    """Return the directory named by TITER_DATA, or None; SpecError where it is set and no directory."""
+    named = os.environ.get("TITER_DATA")
+    if not named:
+        return None
+    if not Path(named).is_dir():
+        raise SpecError(f"TITER_DATA = {named!r} is not a directory: it holds the data files, or is unset")
+    return Path(named)
+
+
+def cache_directory() -> Path:
+    """Return the user's cache: TITER_CACHE, else the platform's."""
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("TITER_CACHE")
+    return Path(named) if named else user_cache_path("titer")
+
+
+def locate(file: DataFile) -> Path | None:
+    """Return where the file lies on this machine: the data directory first, then the user's cache."""
+    directory = data_directory()
+    places = ([] if directory is None else [directory / file.place]) + [cache_directory() / "data" / file.place]
+    return next((place for place in places if place.is_file()), None)
+
+
+def fetch(file: DataFile) -> Path:
+    """Return the file, downloaded to the user's cache where it is nowhere on this machine.
+
+    Raises:
+        SpecError: absent and not to be had; says what to download and where to put it.
+    """
+    found = locate(file)
+    if found is not None:
+        return found
+    import pooch
+
+    target = cache_directory() / "data" / file.place
+    logger = pooch.get_logger()
+    logger.setLevel("ERROR")
+    try:
+        pooch.retrieve(file.address, known_hash=file.digest, fname=target.name, path=target.parent)
+    except (OSError, ValueError) as error:
+        raise SpecError(
+            f"data file {file.place!r} is not on this machine and could not be downloaded ({type(error).__name__}): "
+            f"download {file.address} ({file.digest}) and put it at {target}, or set TITER_DATA to a directory "
+            f"that holds {file.place}"
+        ) from None
+    return target
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def catalogue() -> dict[str, tuple[DataFile, ...]]:
+    """Return the public data files of every modality, by its name; empty where it needs none."""
+    import sys
+
+    from titer.core.registry import SHELVES
+
+    return {
+        name: tuple(getattr(sys.modules[plugin.factory.__module__], "FILES", ()))
+        for name, plugin in SHELVES["modalities"].all().items()
+    }

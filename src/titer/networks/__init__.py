@@ -1,0 +1,1 @@
+"""Reference architectures that the modalities use, one file each."""

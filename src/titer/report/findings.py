@@ -1,0 +1,173 @@
+"""The report's conclusions: one verdict for each model and threat family, one row for each defence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from titer.report import trust, wording
+from titer.report.costs import Cost, relative_costs
+from titer.report.gains import Gain, read_gain
+from titer.report.load import RunFolder
+from titer.report.numbers import Estimate, Numbers
+from titer.report.study import UNDEFENDED, Study
+
+
+@dataclass(frozen=True, slots=True)
+class DefenseRow:
+    """One defence under the largest budget of a threat family.
+
+    Attributes:
+        model: the base model.
+        family: the threat family.
+        defense: label of the defence; `title` is its name.
+        title: its name in words.
+        clean: accuracy without attack.
+        adaptive: accuracy in the worst case, by an attacker who knows the defence.
+        transfer: lowest accuracy under inputs found on the undefended model; `transfer_attack` found them.
+        transfer_attack: title of that attack.
+        gain: what it takes off the attack's success; None for the undefended model.
+        cost: training and inference relative to the undefended model.
+        failed: number of failed checks, under any threat.
+        mark: whether it earns the green mark.
+        reason: why it does or does not.
+    """
+
+    model: str
+    family: str
+    defense: str
+    title: str
+    clean: Estimate
+    adaptive: Estimate
+    transfer: Estimate
+    transfer_attack: str
+    gain: Gain | None
+    cost: Cost
+    failed: int
+    mark: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The conclusion on one model under one threat family, at the largest budget of the plan.
+
+    Attributes:
+        model: the base model.
+        family: the threat family.
+        threat: label of the largest budget.
+        tone: `bad` where a number is distrusted, `good` where a defence has the mark, `plain` otherwise.
+        sentence: the verdict.
+        warnings: the sentences on numbers that must not be trusted.
+        clean: accuracy of the undefended model without attack.
+        attacked: the same in the worst case.
+        best: label of the best defence without a failed check, empty where there is none.
+    """
+
+    model: str
+    family: str
+    threat: str
+    tone: str
+    sentence: str
+    warnings: tuple[str, ...]
+    clean: Estimate
+    attacked: Estimate
+    best: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """Everything the first page says, and the rows it rests on."""
+
+    verdicts: tuple[Verdict, ...]
+    rows: tuple[DefenseRow, ...]
+    failures: tuple[dict[str, Any], ...]
+    cautions: tuple[str, ...]
+
+    def of(self, model: str, family: str) -> tuple[DefenseRow, ...]:
+        """Return the defences of one model under one threat family, the undefended model first."""
+        return tuple(row for row in self.rows if row.model == model and row.family == family)
+
+
+def find(run: RunFolder, study: Study, numbers: Numbers) -> Findings:
+    """Draw the conclusions of `run`."""
+    rows, verdicts = [], []
+    for model in study.models:
+        for family in study.families:
+            some = [_row(run, study, numbers, model, family, defense) for defense in study.defenses]
+            some = [row for row in some if row.adaptive.mean is not None or row.defense == UNDEFENDED]
+            rows += some
+            verdicts.append(_verdict(study, model, family, some))
+    return Findings(
+        verdicts=tuple(verdicts),
+        rows=tuple(rows),
+        failures=tuple(check for check in run.checks if check.get("result") == "fail"),
+        cautions=trust.cautions(run, study, numbers),
+    )
+
+
+def _row(run: RunFolder, study: Study, numbers: Numbers, model: str, family: str, defense: str) -> DefenseRow:
+    threat = study.largest(family).label
+    failed = trust.failures(run, model, defense)
+    gain = None if defense == UNDEFENDED else read_gain(run.statistics, model, defense, threat)
+    missing = trust.missing_attacks(study, numbers, model, defense, family)
+    mark, reason = _judge(gain, len(failed), trust.checked(run, model, defense), missing)
+    transfer, by = numbers.transferred(model, defense, threat)
+    return DefenseRow(
+        model=model,
+        family=family,
+        defense=defense,
+        title=study.defense_title(defense),
+        clean=numbers.clean(model, defense),
+        adaptive=numbers.worst(model, defense, threat),
+        transfer=transfer,
+        transfer_attack=study.attack_title(by) if by else "",
+        gain=gain,
+        cost=relative_costs(run.costs, model, defense),
+        failed=len(failed),
+        mark=mark,
+        reason=reason,
+    )
+
+
+def _judge(gain: Gain | None, failed: int, checked: bool, missing: list[str]) -> tuple[bool, str]:  # noqa: FBT001
+    """Return whether a defence earns the green mark, and why; every doubt withholds it."""
+    if failed:
+        return False, f"robustness overestimated: {failed} failed {'check' if failed == 1 else 'checks'}"
+    if gain is None:
+        return False, "the reference"
+    if not checked:
+        return False, "no check of the measurement gave a result"
+    if missing:
+        return False, f"not attacked adaptively by {', '.join(missing)}"
+    return gain.significant, gain.reason
+
+
+def _verdict(study: Study, model: str, family: str, rows: list[DefenseRow]) -> Verdict:
+    threat, base = study.largest(family), rows[0]
+    defended = [row for row in rows[1:] if row.adaptive.mean is not None]
+    trusted = sorted((row for row in defended if not row.failed), key=lambda row: -(row.adaptive.mean or 0.0))
+    # a marked defence is preferred to a higher number whose gain is not shown
+    best = next((row for row in trusted if row.mark), trusted[0] if trusted else None)
+    who = "the undefended model" + (f" {model}" if len(study.models) > 1 else "")
+    sentence = wording.undefended_sentence(who, threat, study.kind, study.subject[1], base.clean, base.adaptive)
+    if best is not None:
+        sentence += " " + wording.best_sentence(best.title, best.mark, best.adaptive, best.clean)
+    elif defended:
+        sentence += " No defence passed every check, so no defended number can be trusted."
+    doubted = [row for row in rows if row.failed]
+    return Verdict(
+        model=model,
+        family=family,
+        threat=threat.label,
+        tone="bad" if doubted else "good" if best is not None and best.mark else "plain",
+        sentence=sentence,
+        warnings=tuple(wording.distrust_sentence(_subject(row), row.adaptive, row.failed) for row in doubted),
+        clean=base.clean,
+        attacked=base.adaptive,
+        best=best.defense if best is not None else "",
+    )
+
+
+def _subject(row: DefenseRow) -> str:
+    return "the undefended model" if row.defense == UNDEFENDED else row.title

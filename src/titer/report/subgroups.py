@@ -1,0 +1,114 @@
+"""Accuracy and sensitivity of each subgroup, before attack and in the worst case."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from titer.report.load import RunFolder
+from titer.report.numbers import Estimate
+from titer.report.study import WORST, Study
+from titer.report.trust import FEW_SUBJECTS
+
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """One subgroup of one defence under one threat.
+
+    Attributes:
+        model: the base model.
+        defense: label of the defence.
+        threat: label of the threat (largest budget of its family).
+        group: the subgroup column, `all` for everybody.
+        value: the subgroup.
+        n: mean number of test rows of one trial.
+        few: fewer than 20 rows: the numbers say little.
+        clean: accuracy without attack.
+        robust: accuracy in the worst case.
+        sensitivity_clean: sensitivity without attack.
+        sensitivity_robust: sensitivity in the worst case.
+    """
+
+    model: str
+    defense: str
+    threat: str
+    group: str
+    value: str
+    n: float
+    few: bool
+    clean: Estimate
+    robust: Estimate
+    sensitivity_clean: Estimate
+    sensitivity_robust: Estimate
+
+
+def subgroup_rows(run: RunFolder, study: Study) -> tuple[GroupRow, ...]:
+    """Return one row for each model, defence, largest budget and subgroup; nothing where the data have no subgroups."""
+    if not study.groups:
+        return ()
+    metrics = run.metrics[run.metrics["source"] == run.metrics["defense"]]
+    keys = ["model", "defense", "group", "value"]
+    clean = dict(iter(metrics[metrics["attack"] == "none"].groupby(keys, sort=False)))
+    rows = []
+    for family in study.families:
+        threat = study.largest(family).label
+        worst = metrics[(metrics["attack"] == WORST) & (metrics["threat"] == threat)]
+        for key, after in worst.groupby(keys, sort=False):
+            model, defense, group, value = map(str, key)
+            before = clean.get((model, defense, group, value))
+            rows.append(_row(study, (model, defense, threat, group, value), before, after))
+    return tuple(sorted(rows, key=lambda row: _place(study, row)))
+
+
+def _place(study: Study, row: GroupRow) -> tuple[int, int, int, int, str]:
+    threats = [study.largest(family).label for family in study.families]
+    return (
+        _index(study.models, row.model),
+        threats.index(row.threat),
+        _index(study.defenses, row.defense),
+        _index(("all", *study.groups), row.group),
+        row.value,
+    )
+
+
+def _index(names: tuple[str, ...], name: str) -> int:
+    return names.index(name) if name in names else len(names)
+
+
+def _row(study: Study, key: tuple[str, ...], before: pd.DataFrame | None, after: pd.DataFrame) -> GroupRow:
+    model, defense, threat, group, value = key
+    n = float(after["n"].mean())
+    positives = float(after["n_positive"].mean()) if study.positive is not None else n / max(1, len(study.classes))
+    return GroupRow(
+        model=model,
+        defense=defense,
+        threat=threat,
+        group=group,
+        value=value,
+        n=n,
+        few=n < FEW_SUBJECTS,
+        clean=_share(before, "accuracy", n),
+        robust=_share(after, "accuracy", n),
+        sensitivity_clean=_share(before, "sensitivity", positives),
+        sensitivity_robust=_share(after, "sensitivity", positives),
+    )
+
+
+def _share(rows: pd.DataFrame | None, metric: str, n: float) -> Estimate:
+    """Return the mean over trials with Wilson's interval for the patients of ONE trial.
+
+    Trials share patients where the test part is fixed, so counting every trial's rows would flatter.
+    """
+    mean = float(rows[metric].mean()) if rows is not None else math.nan
+    if not math.isfinite(mean):
+        return Estimate()
+    if not (math.isfinite(n) and n > 0):
+        return Estimate(mean=mean)
+    square = _Z**2 / n
+    middle = (mean + square / 2) / (1 + square)
+    half = _Z / (1 + square) * math.sqrt(max(0.0, mean * (1 - mean)) / n + square / (4 * n))
+    return Estimate(mean=mean, low=max(0.0, middle - half), high=min(1.0, middle + half), over="patients")

@@ -1,0 +1,127 @@
+"""What speaks against the numbers: failed checks, skipped cells, proposals put back, few trials, low power."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from titer.report.format import join, percent
+from titer.report.load import RunFolder
+from titer.report.numbers import Numbers
+from titer.report.study import UNDEFENDED, Study
+
+PUT_BACK_LIMIT = 0.05
+POWER_WANTED = 0.8
+FEW_SUBJECTS = 20
+
+
+def failures(run: RunFolder, model: str, defense: str) -> tuple[dict[str, Any], ...]:
+    """Return the failed checks of a defence, under whatever threat; an unnamed model or defence means every one."""
+    return tuple(check for check in _concerning(run, model, defense) if check.get("result") == "fail")
+
+
+def checked(run: RunFolder, model: str, defense: str) -> bool:
+    """Return whether at least one check gave a result on a defence: an unchecked number has not been doubted."""
+    return any(check.get("result") in ("pass", "fail") for check in _concerning(run, model, defense))
+
+
+def _concerning(run: RunFolder, model: str, defense: str) -> list[dict[str, Any]]:
+    return [
+        check
+        for check in run.checks
+        if check.get("model") in (model, "", None) and check.get("defense") in (defense, "", None)
+    ]
+
+
+def cautions(run: RunFolder, study: Study, numbers: Numbers) -> tuple[str, ...]:
+    """Return everything short of a failed check that weakens the numbers, one plain sentence each."""
+    found = [
+        *_unfinished(run, study),
+        *_unchecked(run, study),
+        *_skipped(run, study),
+        *_uneven(study, numbers),
+        *_put_back(run, study),
+        *_power(run),
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _unfinished(run: RunFolder, study: Study) -> list[str]:
+    found = []
+    if not run.manifest.get("finished"):
+        found.append("The run did not finish: what follows covers only the part that did.")
+    if study.trials < 2:
+        found.append(
+            f"There is one trial only: the intervals cover the choice of {study.subject[1]}, not the chance in training "
+            "and attack, and no test across trials is possible."
+        )
+    return found
+
+
+def _unchecked(run: RunFolder, study: Study) -> list[str]:
+    bare = [
+        study.defense_title(defense)
+        for defense in study.defenses
+        if not all(checked(run, model, defense) for model in study.models)
+    ]
+    return [f"No check of the measurement itself gave a result for: {join(bare)}."] if bare else []
+
+
+def _skipped(run: RunFolder, study: Study) -> list[str]:
+    reasons = Counter(
+        (str(cell.get("attack")), str(cell.get("threat")), str(cell.get("reason") or "no reason given"))
+        for cell in run.skipped
+    )
+    found = []
+    for (attack, threat, reason), cells in reasons.items():
+        where = f"{study.attack_title(attack)} under {threat}"
+        found.append(f"Not run ({cells} {'cell' if cells == 1 else 'cells'}): {where}. Reason: {reason.rstrip('.')}.")
+    return found
+
+
+def _uneven(study: Study, numbers: Numbers) -> list[str]:
+    """Return the defences that faced fewer adaptive attacks than the undefended model: their worst case flatters."""
+    found = []
+    for model in study.models:
+        for defense in study.defenses:
+            fewer = missing_attacks(study, numbers, model, defense)
+            if fewer:
+                found.append(
+                    f"{study.defense_title(defense)} was not attacked by {join(fewer)} with knowledge of the defence, as the "
+                    "undefended model was: its worst case covers fewer attacks and may flatter."
+                )
+    return found
+
+
+def missing_attacks(study: Study, numbers: Numbers, model: str, defense: str, family: str = "") -> list[str]:
+    """Return titles of the attacks at the largest budgets that hit the undefended model but never this defence."""
+    missing: list[str] = []
+    for one in [family] if family else study.families:
+        threat = study.largest(one).label
+        faced = numbers.attacks(model, defense, threat)
+        missing += [study.attack_title(a) for a in numbers.attacks(model, UNDEFENDED, threat) if a not in faced]
+    return list(dict.fromkeys(missing))
+
+
+def _put_back(run: RunFolder, study: Study) -> list[str]:
+    metrics = run.metrics
+    rows = metrics[(metrics["group"] == "all") & (metrics["attack"] != "none") & (metrics["defense"] == metrics["source"])]
+    shares = rows.groupby(["defense", "attack", "threat"], sort=False)["put_back_share"].mean()
+    return [
+        f"{study.attack_title(attack)} under {threat} on {study.defense_title(defense)}: {percent(share)} of its proposals "
+        "broke the rules of the threat and were put back. That points to a weak attack, not to a robust model."
+        for (defense, attack, threat), share in shares.items()
+        if share > PUT_BACK_LIMIT and attack != "worst-case"
+    ]
+
+
+def _power(run: RunFolder) -> list[str]:
+    powers = [row.get("power") for row in run.statistics.get("before_after") or []]
+    known = [power for power in powers if power is not None]
+    low = sum(power < POWER_WANTED for power in known)
+    if not low:
+        return []
+    return [
+        f"Low power: in {low} of {len(known)} before/after comparisons the chance to detect a difference of the observed "
+        f"size is below {percent(POWER_WANTED, 0)}; there, no significant difference does not mean no difference."
+    ]

@@ -1,0 +1,160 @@
+"""The report's sentences: pure functions from numbers to words that a radiologist can read."""
+
+from __future__ import annotations
+
+from titer.report.format import interval, of_hundred, percent
+from titer.report.numbers import Estimate
+from titer.report.study import Threat
+
+_UNITS = {
+    "/255": ("grey level (of 255)", "grey levels (of 255)"),
+    "grey levels": ("grey level", "grey levels"),
+    "SD": ("standard deviation", "standard deviations"),
+    "sd": ("standard deviation", "standard deviations"),
+    "HU": ("Hounsfield unit", "Hounsfield units"),
+    "mV": ("millivolt", "millivolts"),
+}
+_ACCESS = {
+    "gradient": "an attacker who knows the model",
+    "scores": "an attacker who sees only the model's output scores",
+    "decision": "an attacker who sees only the model's decision",
+}
+_ACCESS_LONG = {
+    "gradient": "knows the model and its weights (white box)",
+    "scores": "sees only the output scores (black box)",
+    "decision": "sees only the decision (black box)",
+}
+_ONE = {"image": "pixel", "table": "measured value"}
+_MANY = {"image": "pixels", "table": "measured values"}
+
+
+def size_words(eps: float, unit: str) -> str:
+    """Spell a budget out: `8 grey levels (of 255)`."""
+    one, many = _UNITS.get(unit, (unit or "input unit", unit or "input units"))
+    return f"{eps:g} {one if eps == 1 else many}"
+
+
+def unit_words(unit: str) -> str:
+    """Spell a unit out, in the plural."""
+    return _UNITS.get(unit, (unit, unit or "input units"))[1]
+
+
+def threat_words(threat: Threat, kind: str) -> str:
+    """Say what an attacker may change: `changes of at most 8 grey levels (of 255) per pixel`."""
+    one, many, size = _ONE.get(kind, "input value"), _MANY.get(kind, "input values"), size_words(threat.eps, threat.unit)
+    phrases = {
+        "linf": f"changes of at most {size} per {one}",
+        "l2": f"changes of overall size up to {size} (Euclidean length over all {many})",
+        "l1": f"changes that add up to at most {size} over all {many}",
+        "l0": f"changes to at most {threat.eps:g} {one if threat.eps == 1 else many}",
+    }
+    words = phrases.get(threat.norm, f"the changes that the threat “{threat.label}” allows")
+    goal = "" if threat.goal in ("untargeted", "") else f", aimed at “{threat.goal}”,"
+    return words + goal
+
+
+def access_words(access: str) -> str:
+    """Say who the attacker is."""
+    return _ACCESS.get(access, f"an attacker with {access or 'unstated'} access")
+
+
+def access_long(access: str) -> str:
+    """Say what the attacker sees, for a table."""
+    return _ACCESS_LONG.get(access, access or "–")
+
+
+def estimate(value: Estimate) -> str:
+    """Write an estimate for a table: `15.2 % (12.1 to 18.4)`."""
+    if value.mean is None:
+        return "–"
+    bounds = interval(value.low, value.high)
+    return f"{percent(value.mean)} ({bounds})" if bounds != "–" else percent(value.mean)
+
+
+def estimate_ci(value: Estimate) -> str:
+    """Write an estimate for running text, its interval named."""
+    if value.mean is None:
+        return "an unknown share"
+    bounds = interval(value.low, value.high)
+    return f"{percent(value.mean)} ({f'95 % CI {bounds}' if bounds != '–' else 'no interval available'})"
+
+
+def lower_first(text: str) -> str:
+    """Write a title inside a sentence; abbreviations such as `JPEG` keep their capitals."""
+    return text if len(text) > 1 and text[1].isupper() else text[:1].lower() + text[1:]
+
+
+def undefended_sentence(who: str, threat: Threat, kind: str, subjects: str, clean: Estimate, hit: Estimate) -> str:
+    """Say what the attack does to the undefended model; `who` names the model."""
+    start = f"Against {threat_words(threat, kind)} by {access_words(threat.access)}"
+    if hit.mean is None:
+        return f"{start}, no result is available for {who}."
+    if clean.mean is None:
+        return f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}; its accuracy without attack is unknown."
+    return (
+        f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}, "
+        f"instead of {estimate_ci(clean)} without attack."
+    )
+
+
+def best_sentence(title: str, marked: bool, kept: Estimate, clean: Estimate) -> str:
+    """Say what the best trustworthy defence holds; without a mark no gain is claimed."""
+    without = f" ({percent(clean.mean)} without attack)" if clean.mean is not None else ""
+    name = lower_first(title)
+    if marked:
+        return f"The best defence that passed every check, {name}, holds {estimate_ci(kept)}{without}."
+    return (
+        f"No defence is shown to help: the highest that passed every check, {name}, holds {estimate_ci(kept)}{without}, "
+        "and the evidence for a gain is not sufficient (see Defences)."
+    )
+
+
+def distrust_sentence(title: str, value: Estimate, failed: int) -> str:
+    """Say that the number of a defence with failed checks is not to be trusted."""
+    checks = "1 check" if failed == 1 else f"{failed} checks"
+    measured = f"The {percent(value.mean)} measured" if value.mean is not None else "Any number shown"
+    return f"{measured} for {lower_first(title)} is not to be trusted: robustness overestimated ({checks} failed)."
+
+
+def missed_sentence(subjects: str, name: str, clean: float | None, hit: float | None) -> str:
+    """Say the false-negative rates as natural frequencies."""
+    if clean is None or hit is None:
+        return f"How many {subjects} with “{name}” are missed is not known."
+    return (
+        f"Of 100 {subjects} with “{name}”, {of_hundred(clean)} {_be(clean)} missed without attack "
+        f"and {of_hundred(hit)} under attack."
+    )
+
+
+def alarm_sentence(subjects: str, name: str, clean: float | None, hit: float | None) -> str:
+    """Say the false-positive rates as natural frequencies."""
+    if clean is None or hit is None:
+        return f"How many {subjects} without “{name}” are falsely called is not known."
+    return (
+        f"Of 100 {subjects} without it, {of_hundred(clean)} {_be(clean)} wrongly called “{name}” without attack "
+        f"and {of_hundred(hit)} under attack."
+    )
+
+
+def macro_missed(subjects: str, clean: float | None, hit: float | None) -> str:
+    """Say the macro-averaged false-negative rate of several classes."""
+    if clean is None or hit is None:
+        return "How often the true class is missed is not known."
+    return (
+        f"Averaged over the classes, of 100 {subjects} of a class, {of_hundred(clean)} {_be(clean)} assigned to another "
+        f"class without attack and {of_hundred(hit)} under attack."
+    )
+
+
+def macro_alarm(subjects: str, clean: float | None, hit: float | None) -> str:
+    """Say the macro-averaged false-positive rate of several classes."""
+    if clean is None or hit is None:
+        return "How often a class is wrongly assigned is not known."
+    return (
+        f"Averaged over the classes, of 100 {subjects} of other classes, {of_hundred(clean)} {_be(clean)} wrongly "
+        f"assigned to a class without attack and {of_hundred(hit)} under attack."
+    )
+
+
+def _be(share: float) -> str:
+    return "is" if of_hundred(share) in ("1", "fewer than 1") else "are"

@@ -1,0 +1,1 @@
+"""What an attacker may change and wants: budgets (norm balls), rules of the domain, goals."""

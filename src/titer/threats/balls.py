@@ -1,0 +1,240 @@
+"""Norm balls as perturbation budgets, with exact projections, in any unit.
+
+All sizes are measured on `(x_adv - x) / scale`, where `scale` is the raw size of one unit: a number, or one number a
+feature (its standard deviation, say). A feature whose scale is 0 never varies in the data and may not be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from titer.core.errors import SpecError, unknown
+
+_ROUNDING = 4 * torch.finfo(torch.float32).eps
+_SLACK = 1e-5
+_L1_SHARE = 0.01
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """Return float[N] shaped to multiply rows of `like` [N, ...]."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def to_units(delta: Tensor, scale: Tensor) -> Tensor:
+    """Return a change in units; 0 where the scale is 0."""
+    return torch.where(scale > 0, delta / torch.where(scale > 0, scale, 1.0), 0.0)
+
+
+def size(norm: str, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+    """Return float[N], the norm of each row's change in units."""
+    flat = to_units(x_adv - x, scale).flatten(1)
+    return torch.linalg.vector_norm(flat, ord=_ORDERS[norm], dim=1)
+
+
+_ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
+
+
+def _contains(norm: str, eps: float, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+    """Return bool[N], with no more slack than the rounding of float32 sums explains."""
+    rounding = to_units(torch.maximum(x.abs(), x_adv.abs()) * _ROUNDING, scale).flatten(1)
+    slack = torch.linalg.vector_norm(rounding, ord=_ORDERS[norm], dim=1)
+    frozen = ((x_adv == x) | (scale > 0)).flatten(1).all(1)
+    return frozen & (size(norm, x_adv, x, scale) <= eps * (1 + _SLACK) + slack)
+
+
+def _uniform(x: Tensor, rng: Generator) -> Tensor:
+    return torch.rand(x.shape, generator=rng).to(x)
+
+
+def _radius(x: Tensor, rng: Generator) -> Tensor:
+    """Return float[N]: radii that make directions on the sphere uniform in the unit ball."""
+    return torch.rand(len(x), generator=rng).to(x) ** (1.0 / x[0].numel())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linf:
+    """Every value changes by at most eps units."""
+
+    eps: float
+    scale: Tensor
+    unit: str
+    norm: ClassVar[str] = "linf"
+    shrinks: ClassVar[bool] = True
+
+    def at(self, eps: float) -> Linf:
+        """Return the ball of another radius."""
+        return replace(self, eps=eps)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return the raw size of one unit on the device of `x`."""
+        return self.scale.to(x)
+
+    def describe(self) -> str:
+        """Return the budget as a sentence."""
+        return f"each value changes by at most {self.eps:g} {self.unit}"
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Clip every change to eps units."""
+        limit = self.eps * self.scaled(x)
+        return torch.maximum(torch.minimum(x_adv, x + limit), x - limit)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
+
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+        """Step by `step` units along the sign of the gradient."""
+        return x_adv + (step * self.scaled(x_adv)) * grad.sign()
+
+    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+        """Return uniform draws of the ball."""
+        return x + (2 * _uniform(x, rng) - 1) * (self.eps * self.scaled(x))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L2:
+    """The root of the sum of squared changes is at most eps units."""
+
+    eps: float
+    scale: Tensor
+    unit: str
+    norm: ClassVar[str] = "l2"
+    shrinks: ClassVar[bool] = True
+
+    def at(self, eps: float) -> L2:
+        """Return the ball of another radius."""
+        return replace(self, eps=eps)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return the raw size of one unit on the device of `x`."""
+        return self.scale.to(x)
+
+    def describe(self) -> str:
+        """Return the budget as a sentence."""
+        return f"the changes' Euclidean norm is at most {self.eps:g} {self.unit}"
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Shorten every change that is longer than eps units."""
+        scale = self.scaled(x)
+        length = size(self.norm, x_adv, x, scale)
+        factor = per_row((self.eps / length.clamp_min(1e-30)).clamp_max(1.0), x)
+        return torch.where(scale > 0, x + (x_adv - x) * factor, x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
+
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+        """Step by `step` units along the gradient's direction (in units)."""
+        scale = self.scaled(x_adv)
+        inner = grad * scale
+        length = torch.linalg.vector_norm(inner.flatten(1), dim=1).clamp_min(1e-30)
+        return x_adv + step * scale * inner / per_row(length, inner)
+
+    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+        """Return uniform draws of the ball."""
+        normal = torch.randn(x.shape, generator=rng).to(x)
+        length = torch.linalg.vector_norm(normal.flatten(1), dim=1)
+        return x + self.eps * self.scaled(x) * normal * per_row(_radius(x, rng) / length, x)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L1:
+    """The sum of absolute changes is at most eps units."""
+
+    eps: float
+    scale: Tensor
+    unit: str
+    norm: ClassVar[str] = "l1"
+    shrinks: ClassVar[bool] = True
+
+    def at(self, eps: float) -> L1:
+        """Return the ball of another radius."""
+        return replace(self, eps=eps)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return the raw size of one unit on the device of `x`."""
+        return self.scale.to(x)
+
+    def describe(self) -> str:
+        """Return the budget as a sentence."""
+        return f"the changes' absolute sum is at most {self.eps:g} {self.unit}"
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return the nearest point of the ball: soft-thresholding at the level of Duchi et al. 2008, figure 1."""
+        scale = self.scaled(x)
+        flat = to_units(x_adv - x, scale).flatten(1)
+        ordered = flat.abs().sort(dim=1, descending=True).values
+        excess = (ordered.cumsum(1) - self.eps) / torch.arange(1, flat.shape[1] + 1).to(flat)
+        count = (ordered > excess).sum(1).clamp_min(1)
+        level = excess.gather(1, (count - 1).unsqueeze(1)).clamp_min(0.0)
+        shrunk = flat.sign() * (flat.abs() - level).clamp_min(0.0)
+        return x + shrunk.view_as(x) * scale
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
+
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+        """Spread `step` units over the 1 % of values with the largest gradient (SLIDE, Tramer and Boneh 2019, eq. 7).
+
+        The norm's own steepest direction changes one value a step, which is far too slow for images.
+        """
+        inner = (grad * self.scaled(x_adv)).flatten(1)
+        count = max(1, int(_L1_SHARE * inner.shape[1]))
+        top = inner.abs().topk(count, dim=1).indices
+        direction = torch.zeros_like(inner).scatter(1, top, inner.gather(1, top).sign() / count)
+        return x_adv + step * self.scaled(x_adv) * direction.view_as(x_adv)
+
+    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+        """Return uniform draws of the ball: signed exponentials on the sphere, radius by dimension."""
+        magnitude = -torch.log1p(-torch.rand(x.shape, generator=rng)).to(x)
+        direction = magnitude * (_uniform(x, rng) - 0.5).sign()
+        length = magnitude.flatten(1).sum(1).clamp_min(1e-30)
+        return x + self.eps * self.scaled(x) * direction * per_row(_radius(x, rng) / length, x)
+
+
+BALLS: dict[str, type[Linf] | type[L2] | type[L1]] = {"linf": Linf, "l2": L2, "l1": L1}
+
+
+def ball(norm: str, eps: float, scale: Tensor, unit: str, where: str = "threat") -> Linf | L2 | L1:
+    """Return the ball of a norm; SpecError for an unknown norm or a radius that is not positive and finite."""
+    if norm not in BALLS:
+        raise unknown(f"{where}.norm", norm, BALLS)
+    if not (eps > 0 and eps < float("inf")):
+        raise SpecError(f"{where}.eps = {eps!r} is not allowed: a budget is a positive, finite number of {unit!r}")
+    return BALLS[norm](eps=float(eps), scale=scale, unit=unit)
+
+
+def step_to_plane(norm: str, normal: Tensor, gap: Tensor, scale: Tensor) -> Tensor:
+    """Return the smallest change, in raw values, that moves `gap` [N] along the plane's `normal` [N, ...].
+
+    Hoelder's equality for the dual norm (Moosavi-Dezfooli et al. 2016, eq. 6 and 11): L2 moves along the normal, Linf
+    along its signs, L1 along its largest entry.
+    """
+    return _PLANE_STEPS[norm](normal * scale, gap) * scale
+
+
+def _plane_l2(normal: Tensor, gap: Tensor) -> Tensor:
+    squared = normal.flatten(1).square().sum(1).clamp_min(1e-30)
+    return per_row(gap / squared, normal) * normal
+
+
+def _plane_linf(normal: Tensor, gap: Tensor) -> Tensor:
+    total = normal.flatten(1).abs().sum(1).clamp_min(1e-30)
+    return per_row(gap / total, normal) * normal.sign()
+
+
+def _plane_l1(normal: Tensor, gap: Tensor) -> Tensor:
+    flat = normal.flatten(1)
+    top = flat.abs().argmax(1, keepdim=True)
+    step = gap.unsqueeze(1) / flat.gather(1, top).where(flat.gather(1, top) != 0, 1e-30)
+    return torch.zeros_like(flat).scatter(1, top, step).view_as(normal)
+
+
+_PLANE_STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": _plane_l2, "linf": _plane_linf, "l1": _plane_l1}

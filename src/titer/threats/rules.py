@@ -1,0 +1,105 @@
+"""Rules of the domain: what no real input ever breaks, however large the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """Every value lies in [low, high]; either may be infinite, or differ by feature."""
+
+    low: float | Tensor
+    high: float | Tensor
+    text: str = ""
+    shrinks: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Return the rule as a sentence."""
+        return self.text or f"each value in [{self.low:g}, {self.high:g}]"
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Clip to the box; the clean row is inside, so no change grows."""
+        return torch.maximum(torch.minimum(x_adv, self._bound(self.high, x)), self._bound(self.low, x))
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        inside = (x_adv >= self._bound(self.low, x)) & (x_adv <= self._bound(self.high, x))
+        return inside.flatten(1).all(1)
+
+    def _bound(self, value: float | Tensor, x: Tensor) -> Tensor:
+        return torch.as_tensor(value, dtype=x.dtype, device=x.device)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutableMask:
+    """Only values under the mask may change: a patch, one slice, the features an attacker can reach."""
+
+    mask: Tensor
+    text: str = "only masked values may change"
+    shrinks: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Return the rule as a sentence."""
+        return self.text
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Put back every value outside the mask."""
+        return torch.where(self.mask.to(x.device), x_adv, x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        return (self.mask.to(x.device) | (x_adv == x)).flatten(1).all(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """Any rule by its two functions: `fix` [N, ...] -> [N, ...] and `holds` [N, ...] -> bool[N]."""
+
+    text: str
+    fix: Callable[[Tensor], Tensor]
+    holds: Callable[[Tensor], Tensor]
+    shrinks: ClassVar[bool] = False
+
+    def describe(self) -> str:
+        """Return the rule as a sentence."""
+        return self.text
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
+        """Return the rows, fixed."""
+        return self.fix(x_adv)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
+        """Return bool[N]."""
+        return self.holds(x_adv)
+
+
+def ordered(low: tuple[int, ...], high: tuple[int, ...], text: str) -> Rule:
+    """Return the rule that feature `high[i]` is never below feature `low[i]`; rows are [N, features].
+
+    The nearest ordered pair to an inverted one is its mean, twice (projection onto the half-space).
+    """
+    below, above = list(low), list(high)
+
+    def fix(x_adv: Tensor) -> Tensor:
+        lower, upper = x_adv[:, below], x_adv[:, above]
+        middle = (lower + upper) / 2
+        fixed = x_adv.clone()
+        fixed[:, below] = torch.where(lower > upper, middle, lower)
+        fixed[:, above] = torch.where(lower > upper, middle, upper)
+        return fixed
+
+    def holds(x_adv: Tensor) -> Tensor:
+        return (x_adv[:, below] <= x_adv[:, above]).all(1)
+
+    return Rule(text=text, fix=fix, holds=holds)
+
+
+def whole_numbers(text: str = "each value is a whole number") -> Rule:
+    """Return the rule that every value is a whole number: counts, stored grey levels."""
+    return Rule(text=text, fix=torch.round, holds=lambda x: (x == x.round()).flatten(1).all(1))

@@ -1,0 +1,30 @@
+"""Write a simulated run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from simulate import Scene, count_metrics, simulate_outcomes
+from simulate_files import checks, costs, manifest, skipped, statistics, write_examples
+
+
+def write_run(folder: Path, scene: Scene, **changes: Any) -> Path:
+    """Write a whole run folder; `changes` replace keys of the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes = simulate_outcomes(scene)
+    metrics = count_metrics(outcomes, scene)
+    outcomes.to_parquet(folder / "outcomes.parquet")
+    metrics.to_parquet(folder / "metrics.parquet")
+    (folder / "plan.toml").write_text(f'name = "{scene.name}"\ntrials = {scene.trials}\n')
+    for name, content in (
+        ("manifest", manifest(scene, outcomes) | changes),
+        ("statistics", statistics(scene, metrics)),
+        ("sanity", {"checks": checks(scene)}),
+        ("costs", costs(scene)),
+        ("skipped", {"cells": skipped(scene)}),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps({"format_version": 1} | content))
+    write_examples(folder / "examples", scene, outcomes)
+    return folder
