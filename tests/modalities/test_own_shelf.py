@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,8 +34,9 @@ def test_absent_and_offline_says_what_to_download_and_where(tmp_path: Path, monk
     monkeypatch.delenv("TITER_DATA", raising=False)
     monkeypatch.setenv("TITER_CACHE", str(tmp_path))
     file = DataFile(place="chest_xray/x.npz", address="http://127.0.0.1:9/x.npz", digest="md5:0", licence="CC0")
+    monkeypatch.setattr(chest_xray, "FILES", (file,))
     with pytest.raises(SpecError) as caught:
-        fetch(file)
+        make_modality("chest-xray")()
     message = str(caught.value)
     assert "\n" not in message
     assert "download http://127.0.0.1:9/x.npz (md5:0)" in message
@@ -56,7 +58,7 @@ def test_the_cache_is_found_without_a_download(tmp_path: Path, monkeypatch: pyte
 
 def test_a_data_directory_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TITER_DATA", str(tmp_path / "absent"))
-    with pytest.raises(SpecError, match="TITER_DATA = .* is not a directory"):
+    with pytest.raises(SpecError, match=r"TITER_DATA = .* is not a directory"):
         _files.data_directory()
 
 
@@ -66,8 +68,11 @@ def test_a_damaged_chest_xray_file_is_one_line(monkeypatch: pytest.MonkeyPatch, 
     for content in (b"", b"PK\x03\x04 broken", b"text"):
         place.write_bytes(content)
         monkeypatch.setenv("TITER_DATA", str(tmp_path))
-        with pytest.raises(SpecError, match="is not a PneumoniaMNIST .npz"):
+        with pytest.raises(SpecError, match="cannot be read"):
             make_modality("chest-xray")()
+    np.savez(place, train_images=np.zeros((2, 28, 28), np.uint8))
+    with pytest.raises(SpecError, match="is not PneumoniaMNIST: train_images"):
+        make_modality("chest-xray")()
 
 
 def test_every_problem_is_listed_at_once() -> None:

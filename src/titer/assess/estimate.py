@@ -30,7 +30,7 @@ _PACE_ROWS = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """CPU seconds of all trainings and of all attacks of a plan, at most: no row leaves early, no training stops early."""
+    """CPU seconds of a plan's trainings and attacks, at most: nothing leaves or stops early."""
 
     training: float
     attacks: float

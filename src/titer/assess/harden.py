@@ -44,8 +44,7 @@ def harden(
     cards = []
     for index in range(len(plan.models)):
         everyone = lineup(trial, index)
-        for one in everyone[1:]:
-            cards.append(_hand_over(one, out, evidence))
+        cards += [_hand_over(one, out, evidence) for one in everyone[1:]]
     return cards
 
 
@@ -87,11 +86,13 @@ def _facts(one: Defended, evidence: Path) -> dict[str, Any]:
 
 def _card(one: Defended, stem: str, facts: dict[str, Any], manifest: dict[str, Any]) -> str:
     """Return the model card, Markdown (Mitchell et al. 2019, arXiv:1810.03993)."""
+    assert one.model is not None
+    weights, defenses = (one.model.provenance.get(key, "") for key in ("weights", "defenses"))
     lines = [
         f"# {one.model_label}, {one.label}",
         "",
-        f"Weights: `{stem}.safetensors`, sha256 of the tensors `{(one.model and one.model.provenance.get('weights')) or ''}`.",
-        f"Defence: `{one.model and one.model.provenance.get('defenses', '')}`. Made by Titer {manifest['titer_version']}.",
+        f"Weights: `{stem}.safetensors`, sha256 of the tensors `{weights}`.",
+        f"Defence: `{defenses}`. Made by Titer {manifest['titer_version']}.",
         "",
         "## Data",
         f"{manifest['data']['title']}; source: {manifest['data']['source']}; licence: {manifest['data']['licence']}.",
@@ -117,4 +118,5 @@ def _card(one: Defended, stem: str, facts: dict[str, Any], manifest: dict[str, A
 def _cost_line(spent: dict[str, float | None], label: str, ratio: float | None) -> str:
     if ratio is None:
         return "Not known: the undefended model was not trained here."
-    return f"Training took {spent[label]:.1f} CPU seconds instead of {spent['none']:.1f} ({ratio:.1f} times), base included."
+    own, base = spent[label], spent["none"]
+    return f"Training took {own:.1f} CPU seconds instead of {base:.1f} ({ratio:.1f} times), base included."

@@ -88,7 +88,7 @@ def _make_way(top: str, local: ModuleSpec, what: str) -> None:
 def _places(spec: ModuleSpec | None) -> list[str]:
     if spec is None:
         return []
-    return sorted(spec.submodule_search_locations or [spec.origin or ""])
+    return sorted(str(Path(place).resolve()) for place in spec.submodule_search_locations or [spec.origin or ""])
 
 
 @contextmanager

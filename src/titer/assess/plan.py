@@ -15,7 +15,7 @@ from titer.assess.models import ModelSpec, check_spec
 from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Recipe
-from titer.core.registry import Spec, explain, parse
+from titer.core.registry import UNKNOWN_KEY, Spec, explain, parse
 
 _PATHS = ("folder", "labels", "file")
 NO_DEFENSE = "none"
@@ -164,7 +164,9 @@ def _deepest(error: ValidationError) -> list[Any]:
     """Return one error a place: of the alternatives of a union, the one that got furthest."""
     best: dict[tuple[Any, ...], Any] = {}
     for one in error.errors():
-        place = tuple(part for part in one["loc"] if isinstance(part, int) or part in _KEYS)
+        unknown_key = one["loc"][-1:] if one["type"] in UNKNOWN_KEY else ()
+        known = one["loc"][: len(one["loc"]) - len(unknown_key)]
+        place = (*(part for part in known if isinstance(part, int) or part in _KEYS), *unknown_key)
         best.setdefault(place, {**one, "loc": place or one["loc"]})
     return list(best.values())
 
@@ -206,11 +208,11 @@ def _attack(spec: Spec, index: int) -> AttackPlan:
 def _check(plan: Plan) -> None:
     """Check what no single table can: plugins, and labels that must differ."""
     problems: list[str] = []
-    for spec in plan.models:
-        problems += _tried(lambda spec=spec: check_spec(spec, f"models.{spec.label}"))  # type: ignore[misc]
+    for model in plan.models:
+        problems += _tried(lambda model=model: check_spec(model, f"models.{model.label}"))
     for one in plan.defenses:
         for spec in one.chain:
-            problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))  # type: ignore[misc]
+            problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))
     name = parse(plan.data, "data")[0]
     problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
     for what, labels in (

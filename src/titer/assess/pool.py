@@ -36,11 +36,6 @@ def tell(message: Message) -> None:
         _outbox.put(message)
 
 
-def run_stage(work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], executor: Executor) -> list[Any]:
-    """Run `work` for each tuple of arguments; return the results in order. The first error stops the stage."""
-    return executor.map(work, arguments)
-
-
 class Executor:
     """Runs work in `workers` processes, or in this one for a single worker."""
 
@@ -74,7 +69,7 @@ class Executor:
         return [future.result() for future in futures]
 
     def _here(self, work: Callable[..., Any], arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        global _outbox  # noqa: PLW0603 - one console a process
+        global _outbox
         _outbox = _Direct(self._listener)
         one_thread()
         try:
@@ -119,7 +114,7 @@ def one_thread() -> None:
 
 
 def _start_worker(outbox: Any, parent: int) -> None:
-    global _outbox  # noqa: PLW0603 - set once, when the process starts
+    global _outbox
     _outbox = outbox
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

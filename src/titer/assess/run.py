@@ -38,6 +38,7 @@ def assess(
     check_against(plan, first.data)
     for family in plan.threats:
         first.threats(family)
+    first.check_models()
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         began = time.perf_counter()

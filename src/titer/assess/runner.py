@@ -35,8 +35,7 @@ class Runner:
         began = time.process_time()
         note = self._note(cell)
         try:
-            if cell.source.model is None:
-                raise Incompatible(cell.source.reason)
+            _refuse_missing(cell.source)
             if cell.attack is None:
                 frame, examples = self._clean_rows(cell), None
                 note["inference_cpu_seconds"] = self._inference_cost(cell.source)
@@ -191,3 +190,8 @@ def _threat_columns(threat: Threat | None) -> Mapping[str, Any]:
         "unit": threat.budget.unit,
         "access": threat.access,
     }
+
+
+def _refuse_missing(source: Defended) -> None:
+    if source.model is None:
+        raise Incompatible(source.reason)

@@ -28,6 +28,7 @@ _MORE = {"name": "pgd", "steps": 160, "step": 0.05, "restarts": 2}
 _CLIMB = {"name": "pgd", "steps": 10, "step": 0.1, "random_start": False}
 _GROWTH = 2.0
 _DOUBLINGS = 12
+CONSEQUENCE = "robustness overestimated"
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
 
@@ -146,7 +147,7 @@ def probe(model: Model, x: Tensor, y: Tensor, threat: Threat, *, seed: int) -> l
 
 
 def _record(name: str, check: Callable[[Subject], Finding], subject: Subject) -> dict[str, Any]:
-    common = {"check": name, "threat_family": subject.threat.family, "consequence": "robustness overestimated"}
+    common = {"check": name, "threat_family": subject.threat.family, "consequence": CONSEQUENCE}
     if not len(subject.y):
         return common | _not_applicable("the model gets no test row right")
     try:
@@ -191,7 +192,9 @@ def _won(subject: Subject, x_adv: Tensor) -> Tensor:
 _TOLERANCE = 0.01
 
 
-def compare_outcomes(outcomes: pd.DataFrame, single_step: frozenset[str], iterative: frozenset[str]) -> list[dict[str, Any]]:
+def compare_outcomes(
+    outcomes: pd.DataFrame, single_step: frozenset[str], iterative: frozenset[str]
+) -> list[dict[str, Any]]:
     """Check the outcomes against each other: iterative no worse than single-step, adaptive no worse than transfer.
 
     Args:
@@ -202,7 +205,7 @@ def compare_outcomes(outcomes: pd.DataFrame, single_step: frozenset[str], iterat
     attacked = outcomes[outcomes["attack"] != "none"]
     checks: list[dict[str, Any]] = []
     for (model, defense, family), rows in attacked.groupby(["model", "defense", "threat_family"], sort=False):
-        labels = {"model": model, "defense": defense, "threat_family": family, "consequence": "robustness overestimated"}
+        labels = {"model": model, "defense": defense, "threat_family": family, "consequence": CONSEQUENCE}
         own = rows[rows["source"] == defense]
         if own.empty:
             continue
@@ -232,11 +235,13 @@ def _adaptive_against_transfer(own: pd.DataFrame, transfer: pd.DataFrame) -> dic
     if transfer.empty:
         return name | _not_applicable("no inputs found on the undefended model were shown to this one")
     keys = ["threat", "trial", "sample_id"]
-    adaptive, passive = (rows.groupby(keys, sort=False)["won"].any() for rows in (own, transfer))
-    gap = float((passive.groupby("threat").mean() - adaptive.groupby("threat").mean()).max())
+    adaptive, passive = (
+        rows.groupby(keys, sort=False)["won"].any().groupby("threat").mean().astype(float) for rows in (own, transfer)
+    )
+    gap = float(passive.sub(adaptive).max())
     doubt = (
         f"inputs found on the undefended model fool up to {gap:.1%} more of the patients than attacks that know the "
         "defence: those attacks miss what is there"
     )
-    comfort = f"attacks that know the defence fool at least as many patients as borrowed inputs (difference {-gap:+.1%})"
+    comfort = f"attacks that know the defence fool no fewer patients than borrowed inputs (difference {-gap:+.1%})"
     return name | _result(Finding(value=gap, limit=_TOLERANCE, fails=gap > _TOLERANCE, doubt=doubt, comfort=comfort))

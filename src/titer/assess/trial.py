@@ -57,19 +57,34 @@ class Trial:
             progress=self.progress,
         )
 
+    def check_models(self) -> None:
+        """Build every model of the plan once; raise SpecError for what is wrong, before anything is written."""
+        for spec in self.plan.models:
+            self._untrained(spec)
+
+    def _untrained(self, spec: ModelSpec) -> Model:
+        return build(
+            spec,
+            self.data,
+            self.split.train,
+            folder=self.plan.folder,
+            seed=self._base_seed(spec),
+            device=self.device,
+            where=f"models.{spec.label}",
+        )
+
+    def _base_seed(self, spec: ModelSpec) -> int:
+        return derive(self.seed, "base", spec.label)
+
     def base(self, spec: ModelSpec) -> Model:
         """Return the undefended model: loaded, or trained by the plan's recipe."""
-        seed = derive(self.seed, "base", spec_text(spec.label))
-        where = f"models.{spec.label}"
-        model = build(
-            spec, self.data, self.split.train, folder=self.plan.folder, seed=seed, device=self.device, where=where
-        )
+        model = self._untrained(spec)
         if pretrained(spec):
             return model
         data = self.training_data(self.plan.training)
         assert model.net is not None
         weights = class_weights(data.train.y, data.classes, data.recipe.class_weights)
-        return fit(model, model.net, data, CrossEntropy(weights=weights), seed=derive(seed, "training"))
+        return fit(model, model.net, data, CrossEntropy(weights=weights), seed=derive(self._base_seed(spec), "training"))
 
     def defended(self, spec: ModelSpec, chain: tuple[Spec, ...]) -> Model:
         """Return the model behind a chain of defences, applied in order.
@@ -154,7 +169,7 @@ def _divide(pool: Samples, rows: np.ndarray, share: float, seed: int) -> tuple[n
     folds = max(2, min(round(1 / share), len(set(patients.tolist()))))
     smallest = int(np.bincount(pool.y[rows].numpy()).min())
     if smallest < 2 or len(set(patients.tolist())) < 2:
-        raise SpecError(f"data has a class with {smallest} row(s): at least 2 patients of each class are needed to split")
+        raise SpecError(f"data has a class with {smallest} row(s): a split needs at least 2 patients of each class")
     splitter = StratifiedGroupKFold(n_splits=min(folds, smallest), shuffle=True, random_state=seed % 2**32)
     wanted = share * len(rows)
     parts = [part for _, part in splitter.split(rows, pool.y[rows].numpy(), patients)]

@@ -33,11 +33,13 @@ def deepfool(*, steps: Count = 50, overshoot: Positive = 0.02, candidates: Count
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         if not isinstance(threat.goal, AnyError):
             raise Incompatible(f"deepfool knows no goal but any-error, not {threat.goal.name}")
+        if not len(x):
+            return x.clone()
         parts = [
             _walk(model, x, y, rows, threat, (steps, overshoot, candidates), rng=rng)
             for rows in torch.arange(len(x), device=x.device).split(MICRO_BATCH)
         ]
-        return torch.cat(parts) if parts else x.clone()
+        return torch.cat(parts)
 
     return run
 
@@ -79,9 +81,7 @@ def _rivals(model: Model, x: Tensor, label: Tensor, candidates: int, rng: Genera
     return others.topk(min(candidates, logits.shape[1] - 1), dim=1).indices
 
 
-def _margins(
-    model: Model, x_adv: Tensor, label: Tensor, rivals: Tensor, rng: Generator
-) -> tuple[Tensor, list[Tensor]]:
+def _margins(model: Model, x_adv: Tensor, label: Tensor, rivals: Tensor, rng: Generator) -> tuple[Tensor, list[Tensor]]:
     """Return how far the true class leads each rival, [n, rivals], and the gradients of each lead."""
     leads, normals = [], []
     for rival in rivals.unbind(1):
@@ -103,6 +103,8 @@ def _nearest(margins: Tensor, normals: list[Tensor], threat: Threat, x_adv: Tens
     for margin, normal in zip(margins.unbind(1), normals, strict=True):
         step = -step_to_plane(ball.norm, normal, margin.abs() + 1e-6, ball.scaled(x_adv))
         length = size(ball.norm, x_adv + step, x_adv, ball.scaled(x_adv)).nan_to_num(float("inf"))
+        # A lead without slope has no boundary: it is infinitely far, though the step towards it is none.
+        length = length.masked_fill((normal == 0).flatten(1).all(1), float("inf"))
         best = torch.where(per_row(length < shortest, x_adv), step, best)
         shortest = torch.minimum(length, shortest)
     return best

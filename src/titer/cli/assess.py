@@ -13,7 +13,7 @@ from titer.cli.progress import console_progress
 def assess(
     plan: Annotated[Path, typer.Argument(help="The plan, a TOML file.")],
     out: Annotated[Path | None, typer.Option(help="Run folder; runs/<name of the plan> by default.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and its cost, run nothing.")] = False,  # noqa: FBT002
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the grid and its cost, run nothing.")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
 ) -> None:

@@ -12,7 +12,7 @@ from titer.cli.progress import console_progress
 
 def harden(
     plan: Annotated[Path, typer.Argument(help="The plan, a TOML file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the weights; hardened/<name of the plan> by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder; hardened/<name of the plan> by default.")] = None,
     defense: Annotated[str | None, typer.Option(help="Label of one defence of the plan; all by default.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,

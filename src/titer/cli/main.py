@@ -29,7 +29,7 @@ app.command()(plugins)
 app.add_typer(data, name="data")
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"titer {__version__}")
         raise typer.Exit
@@ -37,7 +37,9 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's callback
 
 @app.callback()
 def titer(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: FBT002
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Measure, build up and guard the immunity of clinical AI models to adversarial attack."""
 

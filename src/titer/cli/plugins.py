@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from titer.core.registry import Plugin
 
 
 def plugins(
     shelf: Annotated[str | None, typer.Argument(help="One shelf: attacks, defenses, modalities, networks.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every plugin with its settings and defaults, its paper, and its threat ids."""
     from titer.core.errors import unknown
@@ -25,22 +28,28 @@ def plugins(
     for one in chosen:
         typer.echo(f"{one.name}:")
         for plugin in one.all().values():
-            record = _record(plugin)
-            typer.echo(f"  {record['name']}  {record['title']}")
-            for setting in record["settings"]:
-                typer.echo(f"      {setting['name']}: {setting['type']}{setting['default']}")
-            if record["paper"]:
-                typer.echo(f"      paper: {record['paper']}")
-            if record["threat_ids"]:
-                typer.echo(f"      threats: {', '.join(record['threat_ids'])}")
+            typer.echo("\n".join(f"  {line}" for line in _lines(plugin)))
 
 
-def _record(plugin: object) -> dict[str, object]:
-    from titer.core.registry import Plugin
+def _lines(plugin: Plugin) -> list[str]:
+    settings = [f"    {s.name}: {s.kind}{_default(s.default)}" for s in plugin.settings()]
+    paper = [f"    paper: {plugin.paper}"] if plugin.paper else []
+    threats = [f"    threats: {', '.join(plugin.threat_ids)}"] if plugin.threat_ids else []
+    return [f"{plugin.name}  {plugin.title}", *settings, *paper, *threats]
 
-    assert isinstance(plugin, Plugin)
+
+def _default(value: object) -> str:
+    return ", required" if value is ... else f" = {value!r}"
+
+
+def _record(plugin: Plugin) -> dict[str, object]:
     settings = [
-        {"name": s.name, "type": s.kind, "default": ", required" if s.default is ... else f" = {s.default!r}"}
+        {
+            "name": s.name,
+            "type": s.kind,
+            "required": s.default is ...,
+            "default": None if s.default is ... else s.default,
+        }
         for s in plugin.settings()
     ]
     return {

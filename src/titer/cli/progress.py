@@ -28,15 +28,15 @@ def console_progress(total: int) -> Iterator[Listener]:
 
 @contextmanager
 def _bar(console: object, total: int) -> Iterator[Listener]:
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     assert isinstance(console, Console)
     columns = (
-        BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
+        bars.BarColumn(bar_width=24), bars.MofNCompleteColumn(), bars.TimeElapsedColumn(), bars.TextColumn("gone,"),
+        bars.TimeRemainingColumn(), bars.TextColumn("left:"), bars.TextColumn("{task.description}", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as progress:
+    with bars.Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("starting", total=total)
 
         def listen(message: Message) -> None:

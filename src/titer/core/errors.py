@@ -24,7 +24,7 @@ class SpecError(TiterError):
 
 
 class Incompatible(TiterError):  # noqa: N818 - the design's name: a state of a cell, not a failure
-    """This plugin cannot work on this model, threat or data; the cell is skipped with this reason."""
+    """A plugin cannot work on the given model, threat or data; the cell is skipped with this reason."""
 
 
 class ContractError(TiterError):

@@ -37,9 +37,9 @@ class Evaluation(NamedTuple):
 class Model:
     """Logits of the RAW input, [N, ...] -> [N, K]; preprocessing is inside, so eps is in grey levels, HU, mV ...
 
-    `net` is None for remote, ONNX or tree models. `rebuild` gives the same preprocessing with new weights. `draw` is set
-    if and only if the model is randomised: attacks average over draws (expectation over transformation, Athalye et al.
-    2018). `surrogate` is a differentiable stand-in for the backward pass (BPDA, same paper, section 4.1).
+    `net` is None for remote, ONNX or tree models. `rebuild` gives the same preprocessing with new weights. `draw` is
+    set if and only if the model is randomised: attacks average over draws (expectation over transformation, Athalye et
+    al. 2018). `surrogate` is a differentiable stand-in for the backward pass (BPDA, same paper, section 4.1).
     """
 
     name: str
@@ -93,7 +93,7 @@ class Model:
             raise Incompatible(f"{self.name}: a gradient was asked for under access = {self.access!r}")
         if self.draw is not None and rng is None:
             raise Incompatible(f"{self.name} is randomised: its gradient needs a source of draws")
-        x = x.detach().requires_grad_(True)
+        x = x.detach().requires_grad_()
         total: Tensor | None = None
         mean: Tensor | None = None
         for _ in range(draws if self.draw is not None else 1):
@@ -138,7 +138,7 @@ def network_model(
 
     Frozen, because a forward pass keeps what weight gradients need and attacks never ask for them.
     """
-    net.eval().requires_grad_(False)
+    net.eval().requires_grad_(requires_grad=False)
 
     def rebuild(other: nn.Module) -> Logits:
         return lambda x: other(preprocess(x))

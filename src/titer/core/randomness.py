@@ -1,4 +1,4 @@
-"""Randomness is an argument: every seed derives from the plan's, and is drawn on the CPU so that every device repeats it."""
+"""Randomness is an argument: every seed derives from the plan's, drawn on the CPU so that every device repeats it."""
 
 from __future__ import annotations
 

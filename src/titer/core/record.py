@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,6 +117,8 @@ class Recipe:
 
     `precision` is lightning-fabric's; `bf16-mixed` is 2 to 3 times faster on CPUs with AVX-512 bf16.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     epochs: Annotated[int, Field(ge=1)] = 30
     batch_size: Annotated[int, Field(ge=2)] = 128

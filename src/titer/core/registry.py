@@ -71,11 +71,14 @@ class Plugin:
         return {name: getattr(checked, name) for name in fields}
 
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+
+
 def explain(where: str, error: Mapping[str, Any], allowed: tuple[str, ...]) -> str:
     """Turn one pydantic error into Titer's form: setting, value, what is allowed."""
     path = ".".join(str(part) for part in error["loc"])
     name = f"{where}.{path}" if where and path else (where or path)
-    if error["type"] == "extra_forbidden":
+    if error["type"] in UNKNOWN_KEY:
         last = str(error["loc"][-1])
         listed = ", ".join(allowed) or "no settings"
         return f"{name} = {error['input']!r} is not a known key: allowed are {listed}{nearest(last, allowed)}"

@@ -14,6 +14,7 @@ Logits = Callable[["Tensor"], "Tensor"]
 
 _ROUNDS = 20
 _PULLS = 12
+_PULL = 0.8
 
 
 @runtime_checkable
@@ -148,10 +149,14 @@ class Threat:
         return x_adv
 
     def _pull(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        for _ in range(_PULLS):
-            outside = ~self.contains(x_adv, x)
+        shape = (-1, *[1] * (x.dim() - 1))
+        pulled = x_adv
+        for pull in range(1, _PULLS + 1):
+            outside = ~self.contains(pulled, x)
             if not bool(outside.any()):
                 break
-            shape = (-1, *[1] * (x.dim() - 1))
-            x_adv = (x + (x_adv - x) * 0.8).where(outside.view(shape), x_adv)
-        return x_adv
+            shorter = x + (x_adv - x) * _PULL**pull
+            for rule in self.domain:  # whole numbers are kept by no pull, but by rounding after it
+                shorter = rule.project(shorter, x)
+            pulled = shorter.where(outside.view(shape), pulled)
+        return pulled

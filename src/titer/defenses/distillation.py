@@ -51,7 +51,7 @@ def distillation(*, temperature: Positive = 20.0) -> Defense:
 def _soften(teacher: Model, part: Samples, temperature: float) -> Tensor:
     """Return the teacher's class probabilities at the temperature, float[N, K]."""
     with torch.no_grad():
-        return torch.cat([(teacher.logits(x) / temperature).softmax(1) for x in part.x.split(512)])
+        return torch.cat([(teacher.logits(x) / temperature).softmax(1) for x in torch.split(part.x, 512)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,6 +69,8 @@ def _in_front(model: Model, transform: Logits) -> Model:
 
 def _compress(image: Any, x: Tensor, low: float, high: float, quality: int) -> Tensor:
     """Return [N, C, H, W] compressed and decompressed, in the raw range; without a gradient."""
+    if not len(x):
+        return x.detach().clone()
     grey = ((x.detach() - low) * (255.0 / (high - low))).round().clamp(0, 255)
     pixels = grey.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     if pixels.shape[-1] == 1:

@@ -7,6 +7,7 @@ attack succeeds. Restarts run on survivors only.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
@@ -40,13 +41,15 @@ def climb(model: Model, x: Tensor, y: Tensor, threat: Threat, schedule: Schedule
     best = x.clone()
     survivors = torch.arange(len(x), device=x.device)
     for restart in range(schedule.restarts):
+        if not len(survivors):
+            break
         last = restart == schedule.restarts - 1
         kept = []
         for rows in survivors.split(MICRO_BATCH):
             found, won = _one_start(model, x, y, rows, threat, schedule, rng=rng, verdict=not last)
             best[rows] = found
             kept.append(rows[~won])
-        survivors = torch.cat(kept) if kept else survivors
+        survivors = torch.cat(kept)
     return best
 
 
@@ -74,7 +77,8 @@ def _one_start(
     for _ in range(schedule.steps):
         model.attend(rows[live])
         target = labels[live]
-        logits, grad = model.evaluate(lambda out, target=target: threat.goal.loss(out, target), x_adv, draws=EOT_DRAWS, rng=rng)  # type: ignore[misc]
+        loss = partial(_loss, threat, target)
+        logits, grad = model.evaluate(loss, x_adv, draws=EOT_DRAWS, rng=rng)
         hit = threat.goal.won(logits, target)
         if bool(hit.any()):
             found[live[hit]], won[live[hit]] = x_adv[hit], True
@@ -87,6 +91,10 @@ def _one_start(
         model.attend(rows[live])
         won[live] = threat.goal.won(_logits(model, x_adv, rng), labels[live])
     return found, won
+
+
+def _loss(threat: Threat, y: Tensor, logits: Tensor) -> Tensor:
+    return threat.goal.loss(logits, y)
 
 
 def _logits(model: Model, x: Tensor, rng: Generator) -> Tensor:

@@ -91,6 +91,9 @@ def _part_problems(data: ClinicalData, part: Samples, where: str) -> list[str]:
     if wrong:
         allowed = ", ".join(f"{i} ({name})" for i, name in enumerate(data.classes))
         problems.append(f"{where}.label is outside the classes: {listed(wrong)}; allowed are {allowed}")
+    twice = sorted(one for one, count in Counter(part.ids).items() if count > 1)
+    if twice:
+        problems.append(f"{where} holds sample ids twice: {listed(twice)}")
     broken = [part.ids[i] for i in _rows(~part.x.flatten(1).isfinite().all(1))]
     if broken:
         problems.append(f"{where} has values that are NaN or infinite in {listed(broken)}; allowed are finite numbers")
@@ -99,9 +102,6 @@ def _part_problems(data: ClinicalData, part: Samples, where: str) -> list[str]:
         outside = [part.ids[i] for i in _rows(~rule.contains(part.x, part.x))]
         if outside:
             problems.append(f"{where} breaks its own domain rule '{rule.describe()}' in {listed(outside)}")
-    twice = sorted(one for one, count in Counter(part.ids).items() if count > 1)
-    if twice:
-        problems.append(f"{where} holds sample ids twice: {listed(twice)}")
     return problems
 
 
@@ -151,12 +151,15 @@ def check_classes(classes: tuple[str, ...] | None, positive: str | None, where: 
 def class_names(labels: Sequence[str], where: str = "data") -> tuple[str, ...]:
     """Return the classes that the labels name: sorted names, or `0` to the largest where all are whole numbers."""
     found = sorted(set(labels) - {""})
-    numbers = [_whole(label) for label in found]
-    if found and all(number is not None and number >= 0 for number in numbers):
-        largest = max(number for number in numbers if number is not None)
-        if largest >= len(labels):
-            raise SpecError(f"{where}.label has {largest} in {len(labels)} rows: allowed are 0 to classes - 1")
-        found = [str(i) for i in range(largest + 1)]
+    if found and all(_is_number(label) for label in found):
+        numbers = [_whole(label) for label in found]
+        wrong = [label for label, n in zip(found, numbers, strict=True) if n is None or not 0 <= n < len(labels)]
+        if wrong:
+            raise SpecError(
+                f"{where}.label has {listed(wrong)}: numbers are indices of the classes, whole from 0 to classes - 1; "
+                "other numbers are names that the setting 'classes' must list"
+            )
+        found = [str(i) for i in range(max(n for n in numbers if n is not None) + 1)]
     if len(found) < 2:
         raise SpecError(f"{where}.label names {len(found)} class(es) ({listed(found)}): at least two are needed")
     return tuple(found)
@@ -182,12 +185,16 @@ def _index(label: str, count: int) -> int:
     return number if number is not None and 0 <= number < count else -1
 
 
-def _whole(text: str) -> int | None:
+def _is_number(text: str) -> bool:
     try:
-        number = float(text)
+        float(text)
     except ValueError:
-        return None
-    return int(number) if number.is_integer() else None
+        return False
+    return True
+
+
+def _whole(text: str) -> int | None:
+    return int(float(text)) if _is_number(text) and float(text).is_integer() else None
 
 
 def positive_class(positive: str | None, classes: tuple[str, ...], where: str = "data") -> int | None:

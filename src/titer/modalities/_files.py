@@ -7,7 +7,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.lib.npyio import NpzFile
+
 from titer.core.errors import SpecError
+
+Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +91,28 @@ def catalogue() -> dict[str, tuple[DataFile, ...]]:
         name: tuple(getattr(sys.modules[plugin.factory.__module__], "FILES", ()))
         for name, plugin in SHELVES["modalities"].all().items()
     }
+
+
+def read_npz(path: Path, where: str) -> Arrays:
+    """Return every array of an .npz file. Python objects are refused: to unpickle one is to run it.
+
+    Raises:
+        SpecError: no such file, a damaged one, or one that holds more than numbers and text.
+    """
+    if not path.is_file():
+        raise SpecError(f"{where} = {str(path)!r}: no such file")
+    name, content = "", {}
+    try:
+        # Opened here, since NumPy leaves a damaged file open.
+        with path.open("rb") as stream:
+            file = np.load(stream, allow_pickle=False)
+            for name in file.files if isinstance(file, NpzFile) else ():  # a lone array (.npy) has no names
+                content[name] = file[name]
+    except Exception as error:  # noqa: BLE001 - a damaged file makes zipfile and NumPy raise a dozen kinds of error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        what = f"its array {name!r}" if name else "it"
+        raise SpecError(
+            f"{where} = {str(path)!r}: {what} cannot be read ({reason}); allowed is an .npz file of numbers and text, "
+            "not of Python objects: nothing is unpickled"
+        ) from None
+    return content

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 
 from titer.core.errors import SpecError
 from titer.core.plugins import Share, modality
@@ -29,14 +27,13 @@ from titer.modalities._checks import (
     refuse,
     samples,
 )
+from titer.modalities._files import Arrays, read_npz
 from titer.modalities._images import RANGES, grey_box, image_units
 from titer.threats.rules import Box
 
 _COLUMNS = ("patient_id", "sex", "age", "site", "split")
 _PREFIXES = ("train_", "val_", "test_")
 _COLOURS = (1, 3)
-
-Arrays = dict[str, np.ndarray]
 
 
 @modality("arrays")
@@ -76,7 +73,7 @@ def arrays(
         raise SpecError(f"data.value_range = {list(value_range)!r} is not allowed: a lower and a higher finite number")
 
     def load() -> ClinicalData:
-        content = _read(Path(file))
+        content = read_npz(Path(file), "data.file")
         rows = _read_rows(content, classes or _texts(content, "class_names"))
         limits = _limits(rows, value_range)
         names = feature_names or _texts(content, "feature_names")
@@ -117,28 +114,6 @@ class _Rows:
     classes: tuple[str, ...]
     kind: Literal["image", "table"]
     stored: str
-
-
-def _read(path: Path) -> Arrays:
-    """Return every array of the file. Pickles are refused: to read one is to run it."""
-    if not path.is_file():
-        raise SpecError(f"data.file = {str(path)!r}: no such file")
-    name = ""
-    try:
-        with path.open("rb") as stream:
-            file = np.load(stream, allow_pickle=False)
-            content = {}
-            # One nameless array (.npy) has no names to go through, and is reported as such below.
-            for name in file.files if isinstance(file, NpzFile) else ():
-                content[name] = file[name]
-    except Exception as error:  # noqa: BLE001 - a damaged file makes zipfile and NumPy raise a dozen kinds of error
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        what = f"its array {name!r}" if name else "it"
-        raise SpecError(
-            f"data.file = {str(path)!r}: {what} cannot be read ({reason}); allowed is an .npz file of numbers and "
-            "text, not of Python objects: nothing is unpickled"
-        ) from None
-    return content
 
 
 def _read_rows(content: Arrays, classes: tuple[str, ...] | None) -> _Rows:
@@ -241,7 +216,7 @@ def _text_list(values: np.ndarray) -> list[str]:
     return [(one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one)).strip() for one in flat]
 
 
-def _texts(content: Mapping[str, np.ndarray], key: str) -> tuple[str, ...] | None:
+def _texts(content: Arrays, key: str) -> tuple[str, ...] | None:
     return tuple(_text_list(content[key])) if key in content else None
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from titer.core.errors import SpecError
 from titer.core.plugins import modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData, Samples
 from titer.modalities._checks import checked, samples
-from titer.modalities._files import DataFile, fetch
+from titer.modalities._files import DataFile, fetch, read_npz
 from titer.modalities._images import RANGES, grey_box, image_units
 
 FILES = (
@@ -23,6 +21,7 @@ FILES = (
     ),
 )
 _RANGE = RANGES["uint8"]
+_SHAPE = (28, 28)
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -56,16 +55,15 @@ def chest_xray() -> Modality:
 
 def _parts(path: Path) -> dict[str, Samples]:
     """Return the three parts of the file; the release names no patients, so each image is its own."""
+    content = read_npz(path, "data file")
+    kinds = [(short, content.get(f"{short}_images"), content.get(f"{short}_labels")) for short in _PARTS]
     parts = {}
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            for short, name in _PARTS.items():
-                images, labels = file[f"{short}_images"], file[f"{short}_labels"].reshape(-1)
-                ids = [f"{short}-{i:04d}" for i in range(len(images))]
-                parts[name] = samples(images[:, None], labels, ids=ids, patients=ids)
-    except (KeyError, ValueError, OSError, EOFError) as error:
-        raise SpecError(
-            f"data file {str(path)!r} is not a PneumoniaMNIST .npz ({str(error).splitlines()[0][:80]}): allowed are "
-            "arrays train_images, train_labels, val_images, val_labels, test_images, test_labels"
-        ) from None
+    for short, images, labels in kinds:
+        if images is None or labels is None or images.shape[1:] != _SHAPE or labels.size != len(images):
+            raise SpecError(
+                f"data file {str(path)!r} is not PneumoniaMNIST: {short}_images [N, 28, 28] and {short}_labels [N] "
+                "are needed"
+            )
+        ids = [f"{short}-{i:04d}" for i in range(len(images))]
+        parts[_PARTS[short]] = samples(images[:, None], labels.reshape(-1), ids=ids, patients=ids)
     return parts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from titer.core.extras import need
 from titer.core.plugins import Count, network
 from titer.core.protocols import Network
-from titer.core.extras import need
 
 if TYPE_CHECKING:
     from torch import nn
@@ -16,7 +16,7 @@ _SMALL_IMAGE = 64
 
 @network("resnet18", paper="He, Zhang, Ren, Sun 2016, arXiv:1512.03385, table 1")
 def resnet18(*, width: Count = 16) -> Network:
-    """ResNet-18 of MONAI for images and volumes; a 3x3 stem below 64 pixels, 7x7 with stride 2 above.
+    """ResNet-18 of MONAI for images and volumes; a 3x3 stem without pooling below 64 pixels, the paper's above.
 
     Args:
         width: channels of the first stage (64 in the paper).
@@ -35,7 +35,7 @@ def resnet18(*, width: Count = 16) -> Network:
                 n_input_channels=shape[0],
                 num_classes=classes,
                 conv1_t_size=3 if small else 7,
-                conv1_t_stride=1 if small else 2,
+                conv1_t_stride=2,
                 no_max_pool=small,
             ),
         )

@@ -32,8 +32,13 @@ def to_units(delta: Tensor, scale: Tensor) -> Tensor:
 
 def size(norm: str, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
     """Return float[N], the norm of each row's change in units."""
-    flat = to_units(x_adv - x, scale).flatten(1)
-    return torch.linalg.vector_norm(flat, ord=_ORDERS[norm], dim=1)
+    return _length(norm, to_units(x_adv - x, scale))
+
+
+def _length(norm: str, rows: Tensor) -> Tensor:
+    """Return float[N], the norm of each row of [N, ...]."""
+    length: Tensor = torch.linalg.vector_norm(rows.flatten(1), ord=_ORDERS[norm], dim=1)
+    return length
 
 
 _ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
@@ -41,10 +46,16 @@ _ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 
 def _contains(norm: str, eps: float, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
     """Return bool[N], with no more slack than the rounding of float32 sums explains."""
-    rounding = to_units(torch.maximum(x.abs(), x_adv.abs()) * _ROUNDING, scale).flatten(1)
-    slack = torch.linalg.vector_norm(rounding, ord=_ORDERS[norm], dim=1)
+    slack = _length(norm, to_units(torch.maximum(x.abs(), x_adv.abs()) * _ROUNDING, scale))
     frozen = ((x_adv == x) | (scale > 0)).flatten(1).all(1)
     return frozen & (size(norm, x_adv, x, scale) <= eps * (1 + _SLACK) + slack)
+
+
+def _peaked(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each row over its largest entry, and float[N], those entries: squares of small ones would be 0."""
+    peak = rows.flatten(1).abs().amax(1)
+    peak = torch.where(peak > 0, peak, 1.0)
+    return rows / per_row(peak, rows), peak
 
 
 def _uniform(x: Tensor, rng: Generator) -> Tensor:
@@ -53,7 +64,7 @@ def _uniform(x: Tensor, rng: Generator) -> Tensor:
 
 def _radius(x: Tensor, rng: Generator) -> Tensor:
     """Return float[N]: radii that make directions on the sphere uniform in the unit ball."""
-    return torch.rand(len(x), generator=rng).to(x) ** (1.0 / x[0].numel())
+    return torch.rand(len(x), generator=rng).to(x) ** (1.0 / x.shape[1:].numel())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +143,8 @@ class L2:
     def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
         """Step by `step` units along the gradient's direction (in units)."""
         scale = self.scaled(x_adv)
-        inner = grad * scale
-        length = torch.linalg.vector_norm(inner.flatten(1), dim=1).clamp_min(1e-30)
-        return x_adv + step * scale * inner / per_row(length, inner)
+        direction, _ = _peaked(grad * scale)
+        return x_adv + step * scale * direction / per_row(_length(self.norm, direction).clamp_min(1.0), direction)
 
     def sample(self, x: Tensor, rng: Generator) -> Tensor:
         """Return uniform draws of the ball."""
@@ -221,8 +231,9 @@ def step_to_plane(norm: str, normal: Tensor, gap: Tensor, scale: Tensor) -> Tens
 
 
 def _plane_l2(normal: Tensor, gap: Tensor) -> Tensor:
-    squared = normal.flatten(1).square().sum(1).clamp_min(1e-30)
-    return per_row(gap / squared, normal) * normal
+    direction, peak = _peaked(normal)
+    squared = direction.flatten(1).square().sum(1).clamp_min(1.0)
+    return per_row(gap / peak / squared, normal) * direction
 
 
 def _plane_linf(normal: Tensor, gap: Tensor) -> Tensor:

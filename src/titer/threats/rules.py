@@ -21,7 +21,11 @@ class Box:
 
     def describe(self) -> str:
         """Return the rule as a sentence."""
-        return self.text or f"each value in [{self.low:g}, {self.high:g}]"
+        if self.text:
+            return self.text
+        low, high = (torch.as_tensor(bound) for bound in (self.low, self.high))
+        own = ", each feature in its own limits" if low.numel() > 1 or high.numel() > 1 else ""
+        return f"each value in [{float(low.min()):g}, {float(high.max()):g}]{own}"
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Clip to the box; the clean row is inside, so no change grows."""

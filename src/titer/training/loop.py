@@ -7,7 +7,7 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -60,7 +60,7 @@ class CrossEntropy:
     def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:  # noqa: ARG002
         """Return minus the validation loss."""
         with torch.no_grad():
-            outputs = torch.cat([logits(x) for x in part.x.split(512)]).float() / self.temperature
+            outputs = torch.cat([logits(x) for x in torch.split(part.x, 512)]).float() / self.temperature
         return -float(functional.cross_entropy(outputs, part.y, weight=self.weights))
 
 
@@ -93,7 +93,8 @@ def fit(model: Model, net: nn.Module, data: TrainingData, objective: Objective, 
     else:
         trained, cost = _train(model, trained, data, objective, seed)
         keep(data.cache, key, trained.state_dict(), cost)
-    trained = trained.to(data.device)
+    # Channels last in both cases: another layout sums in another order, and a cached model would answer otherwise.
+    trained = _channels_last(trained).to(data.device)
     own = {"weights": digest(trained.state_dict()), "training": key}
     return _with_network(model, trained, dict(model.provenance) | own | _spent(model, cost))
 
@@ -135,7 +136,7 @@ def _train(
 ) -> tuple[nn.Module, TrainingCost]:
     cpu, wall = time.process_time(), time.perf_counter()
     fabric = _fabric(data)
-    net = net.train().requires_grad_(True).to(memory_format=torch.channels_last)
+    net = _channels_last(net.train().requires_grad_())
     optimizer, schedule = _optimizer(net, data)
     net, optimizer = fabric.setup_module(net, move_to_device=True).module, fabric.setup_optimizers(optimizer)
     logits = _autocast(fabric, model, net)
@@ -157,6 +158,10 @@ def _train(
         epochs=epoch, cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall
     )  # fmt: skip
     return net, cost
+
+
+def _channels_last(net: nn.Module) -> nn.Module:
+    return cast("nn.Module", net.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 
 def _autocast(fabric: Any, model: Model, net: nn.Module) -> Logits:
@@ -184,7 +189,9 @@ def _fabric(data: TrainingData) -> Any:
     return Fabric(accelerator=accelerator, devices=1, precision=data.recipe.precision)
 
 
-def _optimizer(net: nn.Module, data: TrainingData) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def _optimizer(
+    net: nn.Module, data: TrainingData
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     recipe = data.recipe
     steps = recipe.epochs * -(-len(data.train) // recipe.batch_size)
     optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -202,7 +209,9 @@ def _epoch(
     rng: Generator,
 ) -> None:
     order = torch.randperm(len(data.train), generator=rng)
-    for rows in order.split(data.recipe.batch_size):
+    for rows in torch.split(order, data.recipe.batch_size):
+        if len(rows) == 1:  # batch norm takes no lone row; the next epoch draws another order
+            continue
         net.train()
         loss = objective.loss(net, logits, data.train.x[rows], data.train.y[rows], rng)
         optimizer.zero_grad(set_to_none=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,8 +44,13 @@ def save(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     """Write a safetensors file: to a temporary name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, partial, metadata=dict(metadata))
-    partial.replace(path)
+    # Cloned, as safetensors refuses two names for one tensor (tied weights).
+    own = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    try:
+        save_file(own, partial, metadata=dict(metadata))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: Path, where: str) -> State:
@@ -57,18 +62,23 @@ def read(path: Path, where: str) -> State:
     if not path.is_file():
         raise SpecError(f"{where} = {str(path)!r}: no such file")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        kind = "is not a safetensors file" if path.suffix == ".safetensors" else "is a pickle of more than tensors"
+        state = load_file(path) if path.suffix == ".safetensors" else _tensors(path)
+    except Exception as error:  # noqa: BLE001 - a damaged file makes torch and safetensors raise a dozen kinds of error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        what = "is not a safetensors file" if path.suffix == ".safetensors" else "is damaged or holds more than tensors"
         raise SpecError(
-            f"{where} = {str(path)!r} {kind} ({str(error).splitlines()[0][:80]}): allowed are .safetensors files "
+            f"{where} = {str(path)!r} {what} ({reason}): allowed are .safetensors files "
             "and state dicts that load with weights_only=True"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise SpecError(f"{where} = {str(path)!r} holds a {type(state).__name__}: allowed is a state dict of tensors")
     return dict(state)
+
+
+def _tensors(path: Path) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the file's pickle protocol: it is read, or refused, all the same
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def cached(cache: Path | None, key: str) -> tuple[State, TrainingCost] | None:
@@ -78,8 +88,9 @@ def cached(cache: Path | None, key: str) -> tuple[State, TrainingCost] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            cost = json.loads(file.metadata()["cost"])
-        return load_file(path), TrainingCost(**(cost | {"cached": True}))
+            noted = file.metadata()
+        state, cost = load_file(path), TrainingCost(**(json.loads(noted["cost"]) | {"cached": True}))
+        return (state, cost) if digest(state) == noted["weights"] else None
     except (SafetensorError, KeyError, TypeError, ValueError):
         return None
 
@@ -87,4 +98,4 @@ def cached(cache: Path | None, key: str) -> tuple[State, TrainingCost] | None:
 def keep(cache: Path | None, key: str, state: Mapping[str, Tensor], cost: TrainingCost) -> None:
     """Keep weights under `key`; nothing where there is no cache."""
     if cache is not None:
-        save(cache / f"{key}.safetensors", state, {"cost": json.dumps(asdict(cost))})
+        save(cache / f"{key}.safetensors", state, {"cost": json.dumps(asdict(cost)), "weights": digest(state)})
