@@ -46,7 +46,12 @@ IMAGE = Scene(
         "smoothing": "Randomized smoothing",
         "hybrid": "Adversarial training + JPEG compression",
     },
-    threats=(("linf", "linf", 2, "/255"), ("linf", "linf", 4, "/255"), ("linf", "linf", 8, "/255"), ("l2", "l2", 200, "/255")),
+    threats=(
+        ("linf", "linf", 2, "/255"),
+        ("linf", "linf", 4, "/255"),
+        ("linf", "linf", 8, "/255"),
+        ("l2", "l2", 200, "/255"),
+    ),
     attacks=("fgsm", "pgd", "carlini-wagner"),
     trials=5,
     n=60,
@@ -60,7 +65,11 @@ TABLE = Scene(
     classes=("normal", "hypothyroid", "hyperthyroid"),
     positive=None,
     hold={"none": 0.0, "adversarial-training": 0.6, "distillation": 0.1},
-    titles={"none": "No defence", "adversarial-training": "Adversarial training", "distillation": "Defensive distillation"},
+    titles={
+        "none": "No defence",
+        "adversarial-training": "Adversarial training",
+        "distillation": "Defensive distillation",
+    },
     threats=(("linf", "linf", 0.1, "SD"), ("linf", "linf", 0.25, "SD")),
     attacks=("pgd", "square"),
     trials=5,
@@ -132,7 +141,9 @@ def _attacked(
     distance = toughness * largest / max(strength, 1e-9) * rng.normal(1, 0.03, len(base))
     won = ~right | (distance <= eps)
     minimal = attack == "carlini-wagner"
-    moved = np.where(right, distance if minimal else np.minimum(distance, eps), 0.0) if attack != "none" else 0.0 * distance
+    moved = (
+        np.where(right, distance if minimal else np.minimum(distance, eps), 0.0) if attack != "none" else 0.0 * distance
+    )
     prediction = np.where(won & right, (base["label"] + 1) % len(scene.classes), base["clean_prediction"])
     sure = rng.uniform(0.55, 0.99, len(base))
     k = len(scene.classes)
@@ -168,7 +179,10 @@ def count_metrics(outcomes: pd.DataFrame, scene: Scene) -> pd.DataFrame:
         budget = cell[["threat_family", "norm", "eps", "unit", "access"]].iloc[0].to_dict()
         parts = [("all", "all", cell)]
         parts += [(f"group:{g}", value, part) for g in scene.groups for value, part in cell.groupby(f"group:{g}")]
-        rows += [names | budget | {"group": g.removeprefix("group:"), "value": v} | measure(part, scene) for g, v, part in parts]
+        rows += [
+            names | budget | {"group": g.removeprefix("group:"), "value": v} | measure(part, scene)
+            for g, v, part in parts
+        ]
     return pd.DataFrame(rows)
 
 
@@ -180,7 +194,9 @@ def measure(cell: pd.DataFrame, scene: Scene) -> dict[str, Any]:
         found.append(np.mean(predicted[label == one] == one) if (label == one).any() else math.nan)
         cleared.append(np.mean(predicted[label != one] != one) if (label != one).any() else math.nan)
     right = (cell["clean_prediction"] == cell["label"]).to_numpy()
-    success = float(cell["won"].to_numpy()[right].mean()) if cell["attack"].iloc[0] != "none" and right.any() else math.nan
+    success = (
+        float(cell["won"].to_numpy()[right].mean()) if cell["attack"].iloc[0] != "none" and right.any() else math.nan
+    )
     return {
         "n": len(cell),
         "n_positive": float((label == scene.positive).sum()) if scene.positive is not None else math.nan,

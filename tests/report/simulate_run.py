@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from simulate import Scene, count_metrics, simulate_outcomes
-from simulate_files import checks, costs, manifest, skipped, statistics, write_examples
+from tests.report.simulate import Scene, count_metrics, simulate_outcomes
+from tests.report.simulate_examples import write_examples
+from tests.report.simulate_files import checks, costs, manifest, skipped, statistics
 
 
 def write_run(folder: Path, scene: Scene, **changes: Any) -> Path:
@@ -19,7 +20,7 @@ def write_run(folder: Path, scene: Scene, **changes: Any) -> Path:
     metrics.to_parquet(folder / "metrics.parquet")
     (folder / "plan.toml").write_text(f'name = "{scene.name}"\ntrials = {scene.trials}\n')
     for name, content in (
-        ("manifest", manifest(scene, outcomes) | changes),
+        ("manifest", manifest(scene) | changes),
         ("statistics", statistics(scene, metrics)),
         ("sanity", {"checks": checks(scene)}),
         ("costs", costs(scene)),

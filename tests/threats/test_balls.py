@@ -14,11 +14,11 @@ from titer.threats.balls import BALLS, ball, size, step_to_plane
 
 NORMS = tuple(BALLS)
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
-SIZES = st.integers(1, 12)
+SIZES, ANY_NORM = st.integers(1, 12), st.sampled_from(NORMS)
 
 
 @st.composite
-def cases(draw, norm=st.sampled_from(NORMS), frozen=True):
+def cases(draw, norm=ANY_NORM, frozen=True):
     """Draw a ball with clean rows and rows anywhere; per-feature scales may hold zeros."""
     features, rows = draw(SIZES), draw(st.integers(1, 4))
     rng = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))

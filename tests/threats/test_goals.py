@@ -65,5 +65,5 @@ def test_a_target_is_won_by_that_class_only_and_not_by_its_own_patients():
 
 @pytest.mark.parametrize("name", ["any-eror", "targeted:flu", "targeted", "pneumonia", ""])
 def test_an_unknown_goal_lists_what_is_allowed(name):
-    with pytest.raises(SpecError, match="here.goal = .* allowed are any-error, targeted:normal, targeted:pneumonia"):
+    with pytest.raises(SpecError, match=r"here\.goal = .* allowed are any-error, targeted:normal, targeted:pneumonia"):
         goal(name, CLASSES, "here")

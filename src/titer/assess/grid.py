@@ -124,12 +124,14 @@ def cache_folder() -> Path:
 def probe_source(trial: Trial, model: int, defense: int, store: CellStore) -> list[str]:
     """Probe one defended model for every family of threats (see `sanity`); return the ids of the notes."""
     one = defended(trial, trial.plan.models[model], trial.plan.defenses[defense])
-    ids = []
+    ids: list[str] = []
+    if one.model is None:
+        return ids
     for family in trial.plan.threats:
         threat = trial.threats(family)[-1]
         cell = Cell(trial=trial, attack=PROBE, threats=(threat,), source=one, targets=(one,))
         ids.append(cell.id)
-        if store.note(cell.id) is None and one.model is not None:
+        if store.note(cell.id) is None:
             test = trial.split.test.to(trial.device)
             checks = probe(one.model, test.x, test.y, threat, seed=trial.seed)
             labels = {"model": one.model_label, "defense": one.label}

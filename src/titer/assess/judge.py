@@ -17,7 +17,7 @@ from titer.core.threat import Threat
 from titer.engine.metering import Meter
 from titer.threats.balls import size
 
-_JUDGED_ROWS = 500
+_JUDGED_ROWS = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ def describe(plan: Plan, trial: Trial, device: str) -> dict[str, Any]:
         "wall_seconds": None,
         "python": platform.python_version(),
         "packages": _versions(),
-        "hardware": _hardware(device),
+        "hardware": hardware(device),
         "seed": plan.seed,
         "trials": plan.trials,
         "plan_sha256": plan.digest(),
@@ -84,7 +84,8 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _hardware(device: str) -> dict[str, Any]:
+def hardware(device: str) -> dict[str, Any]:
+    """Return processor, cores, memory, device and system of this machine."""
     import psutil
 
     return {

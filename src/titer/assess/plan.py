@@ -161,14 +161,15 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
 
 
 def _deepest(error: ValidationError) -> list[Any]:
-    """Return one error a place: of the alternatives of a union, the one that got furthest."""
+    """Return one error a place, without the echoes of an error that pydantic adds around it or for each alternative."""
     best: dict[tuple[Any, ...], Any] = {}
     for one in error.errors():
         unknown_key = one["loc"][-1:] if one["type"] in UNKNOWN_KEY else ()
         known = one["loc"][: len(one["loc"]) - len(unknown_key)]
         place = (*(part for part in known if isinstance(part, int) or part in _KEYS), *unknown_key)
         best.setdefault(place, {**one, "loc": place or one["loc"]})
-    return list(best.values())
+    inner = set(best)
+    return [one for place, one in best.items() if not any(place == other[: len(place)] != other for other in inner)]
 
 
 _KEYS = {

@@ -154,7 +154,7 @@ class Runner:
             "value_range": data.value_range,
             "feature_names": data.feature_names,
             "feature_units": data.feature_units,
-            "feature_sd": self.trial.split.train.x.std(dim=0).tolist() if data.kind == "table" else None,
+            "feature_scale": self.trial.split.train.x.std(dim=0).tolist() if data.kind == "table" else None,
             "class_names": data.classes,
         }
         return {

@@ -84,7 +84,9 @@ class Trial:
         data = self.training_data(self.plan.training)
         assert model.net is not None
         weights = class_weights(data.train.y, data.classes, data.recipe.class_weights)
-        return fit(model, model.net, data, CrossEntropy(weights=weights), seed=derive(self._base_seed(spec), "training"))
+        return fit(
+            model, model.net, data, CrossEntropy(weights=weights), seed=derive(self._base_seed(spec), "training")
+        )
 
     def defended(self, spec: ModelSpec, chain: tuple[Spec, ...]) -> Model:
         """Return the model behind a chain of defences, applied in order.

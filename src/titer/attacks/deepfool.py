@@ -13,6 +13,7 @@ from titer.core.threat import Threat
 from titer.engine.climb import EOT_DRAWS, MICRO_BATCH
 from titer.threats.balls import per_row, size, step_to_plane
 from titer.threats.goals import AnyError
+from titer.threats.rules import followable
 
 
 @attack(
@@ -57,6 +58,7 @@ def _walk(
     """Walk one micro-batch until each row is misclassified or the steps are used up."""
     steps, overshoot, candidates = settings
     found, live = x[rows].clone(), torch.arange(len(rows), device=x.device)
+    walked = found.clone()
     model.attend(rows)
     rivals = _rivals(model, found, y[rows], candidates, rng)
     for _ in range(steps):
@@ -68,8 +70,11 @@ def _walk(
         if not len(live):
             break
         step = _nearest(margins[open_rows], [normal[open_rows] for normal in normals], threat, x_adv)
-        # The paper lengthens the total change by the overshoot; each step here, so that a row that passed may leave.
-        found[live] = _inside(x[rows[live]], x_adv + (1 + overshoot) * step, threat)
+        clean = x[rows[live]]
+        # The total change is lengthened, as in the paper, but each time: a row that passed may leave, and one that the
+        # rules hold back (each step falls short of the boundary, which it nears for ever) passes too.
+        walked[live] = _inside(clean, walked[live] + step, threat)
+        found[live] = _inside(clean, clean + (1 + overshoot) * (walked[live] - clean), threat)
     return found
 
 
@@ -100,7 +105,8 @@ def _nearest(margins: Tensor, normals: list[Tensor], threat: Threat, x_adv: Tens
     ball = threat.budget
     best = torch.zeros_like(x_adv)
     shortest = torch.full_like(margins[:, 0], float("inf"))
-    for margin, normal in zip(margins.unbind(1), normals, strict=True):
+    for margin, slope in zip(margins.unbind(1), normals, strict=True):
+        normal = -followable(threat.domain, x_adv, -slope)
         step = -step_to_plane(ball.norm, normal, margin.abs() + 1e-6, ball.scaled(x_adv))
         length = size(ball.norm, x_adv + step, x_adv, ball.scaled(x_adv)).nan_to_num(float("inf"))
         # A lead without slope has no boundary: it is infinitely far, though the step towards it is none.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
@@ -37,7 +36,6 @@ def adversarial_training(
     attack: str | dict[str, Any] = "pgd",
     epochs: Count = 20,
     learning_rate: Positive = 1e-3,
-    clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     warm_start: bool = True,
 ) -> Defense:
     """Adversarial training.
@@ -49,8 +47,6 @@ def adversarial_training(
         attack: any registered attack by its spec; plain `pgd` means 7 steps of a quarter of the budget.
         epochs: passes over the training part, at most; stopped early on robust validation accuracy.
         learning_rate: peak of the one-cycle schedule.
-        clean_share: weight of the clean batch in the loss (Kurakin et al. 2017, arXiv:1611.01236, eq. 3); more keeps more
-            clean accuracy and less robust accuracy.
         warm_start: begin at the undefended model's weights; False draws them anew.
     """
     spec: Mapping[str, Any] | str = {"name": "pgd", "steps": 7, "step": 0.25} if attack == "pgd" else attack
@@ -65,9 +61,7 @@ def adversarial_training(
         budget = ball(norm, eps, train.units[unit], unit)
         threat = Threat(family=norm, budget=budget, domain=train.domain, goal=HighestLoss())
         weights = class_weights(train.train.y, train.classes, train.recipe.class_weights)
-        objective = WorstCase(
-            inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, weights=weights, clean_share=clean_share
-        )
+        objective = WorstCase(inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, weights=weights)
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
         start = model.net if warm_start else fresh(model.net, seed)
         return fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
@@ -83,15 +77,14 @@ class WorstCase:
     spec: str
     threat: Threat
     weights: Tensor | None
-    clean_share: float = 0.0
 
     @property
     def key(self) -> str:
-        """Return attack, threat, rules, class weights and the clean batch's share."""
+        """Return attack, threat, rules and class weights."""
         scale = self.threat.budget.scaled(torch.zeros(1)).flatten().tolist()
         rules = [rule.describe() for rule in self.threat.domain]
         weights = None if self.weights is None else self.weights.tolist()
-        return f"worst-case/{self.spec}/{self.threat.name}/{scale}/{rules}/{weights}/{self.clean_share}"
+        return f"worst-case/{self.spec}/{self.threat.name}/{scale}/{rules}/{weights}"
 
     def loss(self, net: nn.Module, logits: Logits, x: Tensor, y: Tensor, rng: Generator) -> Tensor:
         """Return the cross-entropy at the attacked batch.
@@ -101,14 +94,13 @@ class WorstCase:
         net.eval()
         x_adv = self.inner(Model(name="in training", logits=logits), x, y, self.threat, rng=rng)
         net.train()
-        attacked = functional.cross_entropy(logits(x_adv), y, weight=self.weights)
-        if not self.clean_share:
-            return attacked
-        clean = functional.cross_entropy(logits(x), y, weight=self.weights)
-        return (1 - self.clean_share) * attacked + self.clean_share * clean
+        return functional.cross_entropy(logits(x_adv), y, weight=self.weights)
 
     def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:  # noqa: ARG002
-        """Return the robust accuracy on the first validation rows, ties broken by clean accuracy."""
+        """Return the robust accuracy on the first validation rows, ties broken by clean accuracy.
+
+        Rows count by their class's weight: with balanced weights it is the balanced accuracy.
+        """
         x, y = part.x[:_SCORED_ROWS], part.y[:_SCORED_ROWS]
         model = Model(name="in training", logits=logits)
         with torch.no_grad():
@@ -116,4 +108,5 @@ class WorstCase:
         x_adv = self.inner(model, x, y, replace(self.threat, goal=AnyError()), rng=rng)
         with torch.no_grad():
             robust = clean & (logits(x_adv).argmax(1) == y)
-        return float(robust.float().mean()) + 1e-3 * float(clean.float().mean())
+        share = torch.ones_like(y, dtype=torch.float32) if self.weights is None else self.weights[y]
+        return float((robust * share).sum() / share.sum()) + 1e-3 * float((clean * share).sum() / share.sum())

@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from titer.core.model import Model
 from titer.core.threat import Threat
+from titer.threats.rules import followable
 
 EOT_DRAWS = 16
 """Draws averaged for a randomised model (expectation over transformation)."""
@@ -85,6 +86,7 @@ def _one_start(
             live, x_adv, grad = live[~hit], x_adv[~hit], grad[~hit]
             if not len(live):
                 return found, won
+        grad = followable(threat.domain, x_adv, grad)
         x_adv = threat.project(threat.budget.ascend(x_adv, grad, step), clean[live])
     found[live] = x_adv
     if verdict:

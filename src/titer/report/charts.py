@@ -14,9 +14,10 @@ from titer.report.findings import Findings
 from titer.report.load import RunFolder
 from titer.report.numbers import Numbers
 from titer.report.study import UNDEFENDED, WORST, Study
-from titer.report.wording import unit_words
+from titer.report.wording import lower_first, unit_words
 
 _SAME = 1e-6
+_CUT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +37,20 @@ class Artist:
         """Draw the first page's bars: without attack, under attack, and with each defence."""
         rows = self.findings.of(model, family)
         base = rows[0]
-        bars = [("Undefended, no attack", self.style(UNDEFENDED), base.clean, False)]
+        bars = [("No attack, no defence", self.style(UNDEFENDED), base.clean, False)]
         bars += [
             (
-                ("Undefended, under attack" if row.defense == UNDEFENDED else f"{row.title}, under attack")
-                + (" – overestimated" if row.failed else ""),
+                ("✕ " if row.failed else "") + f"Attacked: {lower_first(row.title)}",
                 self.style(row.defense),
                 row.adaptive,
                 row.failed > 0,
             )
             for row in rows
         ]
-        return figures.headline(bars, f"Right, % of {self.study.subject[1]} (95 % CI), under {self.study.largest(family).label}.")
+        doubted = " ✕, dashed: overestimated." if any(row.failed for row in rows) else ""
+        threat = self.study.largest(family).label
+        caption = f"Right, % of {self.study.subject[1]} (95 % CI); attacked: worst case under {threat}.{doubted}"
+        return figures.headline(bars, caption)
 
     def curve(self, model: str, family: str) -> Figure:
         """Draw robust accuracy against the budget, worst case over adaptive attacks, one line a defence."""
@@ -59,10 +62,12 @@ class Artist:
             if any(one.mean is not None for _, one in points[1:]):
                 lines.append(Series(self._name(model, defense), self.style(defense), tuple(points)))
         caption = (
-            f"{self._of(model)}Accuracy under {family} attack against the budget: worst case over all attacks by an attacker who "
-            "knows the defence. Budget 0 is the accuracy without attack; shaded: 95 % CI."
+            f"{self._of(model)}Accuracy under {family} attack against the budget: worst case over all attacks by "
+            "an attacker who knows the defence. Budget 0 is the accuracy without attack; shaded: 95 % CI."
         )
-        return figures.curves(lines, f"Budget ({unit_words(ladder[0].unit)})", f"Right (% of {self.study.subject[1]})", caption)
+        return figures.curves(
+            lines, f"Budget, {unit_words(ladder[0].unit)}", f"Right (% of {self.study.subject[1]})", caption
+        )
 
     def survivals(self, model: str, family: str) -> list[Figure]:
         """Draw, for each least-perturbation attack, the share not fooled within each distance."""
@@ -78,12 +83,13 @@ class Artist:
             caption = (
                 f"{self._of(model)}Share of {self.study.subject[1]} not fooled by {attack.title} within each distance "
                 f"({family}); {self.study.subject[1]} misclassified without attack count as fooled at distance 0. "
-                "Dashed verticals: the budgets of the plan."
+                f"Dashed verticals: the budgets of the plan; the axis ends at {_CUT} times the largest at most."
             )
             marks = [one.eps for one in self.study.families[family]]
-            right = max(max(points[-1][0] for _, _, points in lines), threat.eps * 1.05)
-            closed = [(name, style, [*points, (right, points[-1][1])]) for name, style, points in lines]
-            drawn.append(figures.steps(closed, marks, f"Distance ({unit_words(threat.unit)})", caption))
+            right = min(_CUT * threat.eps, max(1.05 * threat.eps, *(points[-1][0] for _, _, points in lines)))
+            kept = [(name, style, [point for point in points if point[0] <= right]) for name, style, points in lines]
+            closed = [(name, style, [*points, (right, points[-1][1])]) for name, style, points in kept]
+            drawn.append(figures.steps(closed, marks, f"Distance, {unit_words(threat.unit)}", caption))
         return drawn
 
     def _survival(self, model: str, defense: str, family: str, attack: str) -> list[tuple[float, float]]:
@@ -117,27 +123,34 @@ class Artist:
                     rows.append(Row(name, self.style(defense), before, after))
         if not rows:
             return None
-        caption = f"{self._of(model)}{self._name(model, defense)}: accuracy before (hollow) and after (solid) each attack; bars: 95 % CI."
-        return figures.dumbbells(rows, f"Right (% of {self.study.subject[1]})", caption)
+        caption = "Accuracy before (hollow) and after (solid) each attack; bars: 95 % CI."
+        return figures.dumbbells(
+            rows, f"Right (% of {self.study.subject[1]})", caption, self._of(model) + self._name(model, defense)
+        )
 
     def errors(self, model: str, family: str, metric: str, title: str) -> Figure | None:
         """Draw an error rate before and after the worst case, one row a defence."""
         threat = self.study.largest(family).label
         rows = [
-            Row(self._name(model, d), self.style(d), self.numbers.clean(model, d, metric), self.numbers.worst(model, d, threat, metric))
+            Row(
+                self._name(model, d),
+                self.style(d),
+                self.numbers.clean(model, d, metric),
+                self.numbers.worst(model, d, threat, metric),
+            )
             for d in self.study.defenses
         ]
         rows = [row for row in rows if row.after.mean is not None]
-        caption = f"{self._of(model)}{title} before (hollow) and after (solid) attack, worst case under {threat}; bars: 95 % CI."
-        return figures.dumbbells(rows, f"{title} (%)", caption) if rows else None
+        caption = f"{title} before (hollow) and after (solid) attack, worst case under {threat}; bars: 95 % CI."
+        return figures.dumbbells(rows, f"{title} (%)", caption, self._of(model) + title) if rows else None
 
     def tradeoff(self, model: str, family: str) -> Figure:
         """Draw robust against clean accuracy, one dot a defence."""
         rows = self.findings.of(model, family)
         dots = [Dot(row.title, self.style(row.defense), row.clean, row.adaptive, row.failed > 0) for row in rows]
         caption = (
-            f"{self._of(model)}Robust against clean accuracy under {self.study.largest(family).label}; up is safer under attack, right "
-            "is better without. Bars: 95 % CI. Hollow: a check failed."
+            f"{self._of(model)}Robust against clean accuracy under {self.study.largest(family).label}; up is safer "
+            "under attack, right is better without. Bars: 95 % CI. Hollow: a check failed."
         )
         return figures.scatter(dots, caption)
 
@@ -151,7 +164,7 @@ class Artist:
 
 
 def _fooled_at(rows: pd.DataFrame, column: str, eps: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the distance at which each row is fooled: 0 where it was wrong when clean, infinite where no find is known."""
+    """Return the distance at which each row is fooled: 0 if wrong when clean, infinite where no find is known."""
     distance = rows[column].to_numpy(dtype=np.float64)
     found = rows["won"].to_numpy(dtype=bool) | (distance > eps * (1 + _SAME))
     wrong = (rows["clean_prediction"] != rows["label"]).to_numpy(dtype=bool)

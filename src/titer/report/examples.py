@@ -47,7 +47,8 @@ def read_example(path: Path) -> Example:
         SpecError: the file is damaged, or lacks an array or a key of `meta`.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here: NumPy leaves its own handle open where the archive is damaged
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             absent = [name for name in _ARRAYS if name not in file.files]
             if absent:
                 raise SpecError(f"{path} lacks the array(s) {', '.join(absent)}: found {', '.join(file.files)}")

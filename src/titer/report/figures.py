@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -20,6 +21,7 @@ class Figure:
     drawing: Markup
     caption: str
     legend: tuple[tuple[Markup, str], ...] = ()
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def curves(series: Sequence[Series], x_label: str, y_label: str, caption: str) -
 def _x_ticks(series: Sequence[Series], high: float) -> list[tuple[float, str]]:
     """Return ticks at the budgets that were tested; round values where those would collide."""
     tested = sorted({x for line in series for x, _ in line.points})
-    gaps = [after - before for before, after in zip(tested, tested[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(tested)]
     if tested and len(tested) <= 8 and min(gaps, default=high) >= 0.08 * high:
         return [(x, f"{x:g}") for x in tested]
     return [(x, f"{x:g}") for x in svg.nice_ticks(0, high)]
@@ -104,7 +106,7 @@ def steps(
     return Figure(svg.figure(300, label, *parts), caption, legend([(style, name) for name, style, _ in series]))
 
 
-def dumbbells(rows: Sequence[Row], x_label: str, caption: str) -> Figure:
+def dumbbells(rows: Sequence[Row], x_label: str, caption: str, title: str = "") -> Figure:
     """Draw before and after, one row each, with both intervals."""
     step = 46
     height = step * len(rows) + 56
@@ -114,8 +116,9 @@ def dumbbells(rows: Sequence[Row], x_label: str, caption: str) -> Figure:
         y = plane.top + step * index + 32
         parts.append(svg.text(plane.left, y - 15, row.name, class_="t strong"))
         parts.extend(_dumbbell(plane, row, y))
-    label = f"{caption} " + " ".join(f"{row.name}: {estimate(row.before)} before, {estimate(row.after)} after." for row in rows)
-    return Figure(svg.figure(height, label, *parts), caption)
+    spoken = (f"{row.name}: {estimate(row.before)} before, {estimate(row.after)} after." for row in rows)
+    label = " ".join([title, caption, *spoken]).strip()
+    return Figure(svg.figure(height, label, *parts), caption, title=title)
 
 
 def _dumbbell(plane: svg.Plane, row: Row, y: float) -> list[Markup]:
@@ -165,16 +168,16 @@ def scatter(dots: Sequence[Dot], caption: str) -> Figure:
         f"{dot.name}: {percent(dot.clean.mean)} without, {percent(dot.robust.mean)} under attack." for dot in known
     )
     entries = tuple(
-        (svg.swatch(dot.style, hollow=dot.doubted), dot.name + (" – overestimated" if dot.doubted else "")) for dot in known
+        (svg.swatch(dot.style, hollow=dot.doubted), dot.name + (" – overestimated" if dot.doubted else ""))
+        for dot in known
     )
     return Figure(svg.figure(340, label, *parts), caption, entries)
 
 
 def headline(rows: Sequence[tuple[str, int, Estimate, bool]], caption: str) -> Figure:
     """Draw the first page's bars: name, style, share and whether the share is doubted."""
-    step = 44
-    height = step * len(rows) + 8
-    plane = svg.Plane(height=height, x_range=(0, 1), y_range=(0, 1), left=2, right=118, top=0, bottom=0)
+    step, height = 42, 42 * len(rows) + 4
+    plane = svg.Plane(height=height, x_range=(0, 1), y_range=(0, 1), left=2, right=112, top=0, bottom=0, width=340)
     parts: list[Markup] = []
     for index, (name, style, value, doubted) in enumerate(rows):
         y = step * index + 20
@@ -182,11 +185,15 @@ def headline(rows: Sequence[tuple[str, int, Estimate, bool]], caption: str) -> F
         parts.append(svg.tag("rect", x=plane.left, y=y, width=plane.x(1) - plane.x(0), height=14, class_="track"))
         if value.mean is not None:
             kind = f"bar s{style % svg.N_STYLES}" + (" doubted" if doubted else "")
-            parts.append(svg.tag("rect", x=plane.left, y=y, width=plane.x(value.mean) - plane.x(0), height=14, class_=kind))
+            parts.append(
+                svg.tag("rect", x=plane.left, y=y, width=plane.x(value.mean) - plane.x(0), height=14, class_=kind)
+            )
         if value.low is not None and value.high is not None:
             ends = f"M{plane.x(value.low):.1f} {y + 7} H{plane.x(value.high):.1f}"
             parts.append(svg.tag("path", d=ends, class_="range"))
             parts.append(svg.tag("path", d=ends, class_="range inner"))
-        parts.append(svg.text(plane.x(1) + 8, y + 12, estimate(value).replace(" %", ""), class_="t strong"))
+        parts.append(
+            svg.text(plane.x(1) + 8, y + 12, estimate(value).replace("\N{NO-BREAK SPACE}%", ""), class_="t strong")
+        )
     label = f"{caption} " + "; ".join(f"{name}: {estimate(value)}" for name, _, value, _ in rows)
-    return Figure(svg.figure(height, label, *parts), caption)
+    return Figure(svg.figure(height, label, *parts, width=plane.width), caption)

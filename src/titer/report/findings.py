@@ -12,6 +12,8 @@ from titer.report.load import RunFolder
 from titer.report.numbers import Estimate, Numbers
 from titer.report.study import UNDEFENDED, Study
 
+_NOTABLE = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class DefenseRow:
@@ -56,9 +58,11 @@ class Verdict:
         model: the base model.
         family: the threat family.
         threat: label of the largest budget.
-        tone: `bad` where a number is distrusted, `good` where a defence has the mark, `plain` otherwise.
+        tone: `bad` where a number is distrusted, `good` where a defence has the mark and misses
+            no more findings, `plain` otherwise.
         sentence: the verdict.
         warnings: the sentences on numbers that must not be trusted.
+        notes: what the best defence costs in missed findings.
         clean: accuracy of the undefended model without attack.
         attacked: the same in the worst case.
         best: label of the best defence without a failed check, empty where there is none.
@@ -70,6 +74,7 @@ class Verdict:
     tone: str
     sentence: str
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     clean: Estimate
     attacked: Estimate
     best: str
@@ -97,7 +102,7 @@ def find(run: RunFolder, study: Study, numbers: Numbers) -> Findings:
             some = [_row(run, study, numbers, model, family, defense) for defense in study.defenses]
             some = [row for row in some if row.adaptive.mean is not None or row.defense == UNDEFENDED]
             rows += some
-            verdicts.append(_verdict(study, model, family, some))
+            verdicts.append(_verdict(study, numbers, model, family, some))
     return Findings(
         verdicts=tuple(verdicts),
         rows=tuple(rows),
@@ -111,7 +116,9 @@ def _row(run: RunFolder, study: Study, numbers: Numbers, model: str, family: str
     failed = trust.failures(run, model, defense)
     gain = None if defense == UNDEFENDED else read_gain(run.statistics, model, defense, threat)
     missing = trust.missing_attacks(study, numbers, model, defense, family)
-    mark, reason = _judge(gain, len(failed), trust.checked(run, model, defense), missing)
+    before, after = numbers.worst(model, UNDEFENDED, threat).mean, numbers.worst(model, defense, threat).mean
+    better = before is not None and after is not None and after > before
+    mark, reason = _judge(gain, len(failed), missing, checked=trust.checked(run, model, defense), better=better)
     transfer, by = numbers.transferred(model, defense, threat)
     return DefenseRow(
         model=model,
@@ -130,7 +137,7 @@ def _row(run: RunFolder, study: Study, numbers: Numbers, model: str, family: str
     )
 
 
-def _judge(gain: Gain | None, failed: int, checked: bool, missing: list[str]) -> tuple[bool, str]:  # noqa: FBT001
+def _judge(gain: Gain | None, failed: int, missing: list[str], *, checked: bool, better: bool) -> tuple[bool, str]:
     """Return whether a defence earns the green mark, and why; every doubt withholds it."""
     if failed:
         return False, f"robustness overestimated: {failed} failed {'check' if failed == 1 else 'checks'}"
@@ -140,10 +147,13 @@ def _judge(gain: Gain | None, failed: int, checked: bool, missing: list[str]) ->
         return False, "no check of the measurement gave a result"
     if missing:
         return False, f"not attacked adaptively by {', '.join(missing)}"
+    if not better:
+        # attack success counts only what was right when clean: losing clean accuracy lowers it too
+        return False, "not right more often under attack than the undefended model"
     return gain.significant, gain.reason
 
 
-def _verdict(study: Study, model: str, family: str, rows: list[DefenseRow]) -> Verdict:
+def _verdict(study: Study, numbers: Numbers, model: str, family: str, rows: list[DefenseRow]) -> Verdict:
     threat, base = study.largest(family), rows[0]
     defended = [row for row in rows[1:] if row.adaptive.mean is not None]
     trusted = sorted((row for row in defended if not row.failed), key=lambda row: -(row.adaptive.mean or 0.0))
@@ -156,17 +166,36 @@ def _verdict(study: Study, model: str, family: str, rows: list[DefenseRow]) -> V
     elif defended:
         sentence += " No defence passed every check, so no defended number can be trusted."
     doubted = [row for row in rows if row.failed]
+    notes = _missed(study, numbers, best) if best is not None else ()
+    helped = best is not None and best.mark and not notes
     return Verdict(
         model=model,
         family=family,
         threat=threat.label,
-        tone="bad" if doubted else "good" if best is not None and best.mark else "plain",
+        tone="bad" if doubted else "good" if helped else "plain",
         sentence=sentence,
         warnings=tuple(wording.distrust_sentence(_subject(row), row.adaptive, row.failed) for row in doubted),
+        notes=notes,
         clean=base.clean,
         attacked=base.adaptive,
         best=best.defense if best is not None else "",
     )
+
+
+def _missed(study: Study, numbers: Numbers, best: DefenseRow) -> tuple[str, ...]:
+    """Return the sentence that the best defence misses more findings, where its FNR rises by over half a point."""
+    threat = study.largest(best.family).label
+    rates = [
+        (numbers.clean(best.model, label, "fnr").mean, numbers.worst(best.model, label, threat, "fnr").mean)
+        for label in (UNDEFENDED, best.defense)
+    ]
+    (clean, hit), (defended_clean, defended_hit) = rates
+    if clean is None or hit is None or defended_clean is None or defended_hit is None:
+        return ()
+    if max(defended_clean - clean, defended_hit - hit) < _NOTABLE:
+        return ()
+    pairs = (clean, defended_clean), (hit, defended_hit)
+    return (wording.more_missed_sentence(best.title, study.positive_name, *pairs),)
 
 
 def _subject(row: DefenseRow) -> str:

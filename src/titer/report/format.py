@@ -42,7 +42,7 @@ def interval(low: float | None, high: float | None) -> str:
     """Write the bounds of a share as `12.1 to 18.4` (percent), or an en dash."""
     if low is None or high is None or not (known(low) and known(high)):
         return UNKNOWN
-    return f"{_share(low, 1)} to {_share(high, 1)}"
+    return f"{_share(low, 1)}{NBSP}to{NBSP}{_share(high, 1)}"
 
 
 def points(value: float | None) -> str:

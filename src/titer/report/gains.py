@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from titer.report.format import p_phrase
-from titer.report.study import UNDEFENDED, WORST
+from titer.report.study import WORST
 
 ALPHA = 0.05
+_PER_PATIENT = "per-sample McNemar test of the first trial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +21,20 @@ class Gain:
         undefended: attack success rate on the undefended model.
         defended: attack success rate on the defended model.
         reduction: relative reduction of attack success; negative where the defence makes it worse.
-        clean_change: accuracy without attack, defended less undefended.
-        p: the p value that was used; None where there is none.
-        test: name of the test behind `p`.
-        significant: attack success is lower, and `p` is below 0.05.
+        reduction_low: lower 95 % bound of `reduction`; `reduction_high` is the upper one.
+        reduction_high: upper bound.
+        clean_change: accuracy without attack, defended less undefended, as a share.
+        p: corrected p value of the test that decided; None where there is none.
+        test: name of that test.
+        significant: attack success is lower, and a corrected p is below 0.05.
         reason: the same in words.
     """
 
     undefended: float | None
     defended: float | None
     reduction: float | None
+    reduction_low: float | None
+    reduction_high: float | None
     clean_change: float | None
     p: float | None
     test: str
@@ -39,60 +44,54 @@ class Gain:
 
 def read_gain(statistics: Mapping[str, Any], model: str, defense: str, threat: str) -> Gain:
     """Return the gain of a defence over the undefended model under one threat."""
-    row = next(_matching(statistics, "versus_undefended", model, threat, defense), {})
-    reduction = _number(row, "relative_reduction")
-    p, test = _p(statistics, row, model, defense, threat)
-    lower = reduction is not None and reduction > 0
-    significant = lower and p is not None and p < ALPHA
+    wanted = {"model": model, "defense": defense, "threat": threat, "attack": WORST}
+    rows = statistics.get("versus_undefended") or []
+    row: Mapping[str, Any] = next(
+        (one for one in rows if all(one.get(key) == value for key, value in wanted.items())), {}
+    )
+    undefended, defended = row.get("attack_success_rate_undefended"), row.get("attack_success_rate_defended")
+    lower = undefended is not None and defended is not None and defended < undefended
+    p, test = _decisive(row)
+    change = row.get("clean_accuracy_change_points_mean")
     return Gain(
-        undefended=_number(row, "success_undefended", "success_none", "attack_success_undefended"),
-        defended=_number(row, "success_defended", "success_defense", "attack_success_defended"),
-        reduction=reduction,
-        clean_change=_number(row, "clean_accuracy_change"),
+        undefended=undefended,
+        defended=defended,
+        reduction=row.get("relative_reduction_mean"),
+        reduction_low=row.get("relative_reduction_ci_low"),
+        reduction_high=row.get("relative_reduction_ci_high"),
+        clean_change=None if change is None else change / 100,
         p=p,
         test=test,
-        significant=significant,
-        reason=_reason(reduction, p, test, significant=significant),
+        significant=lower and p is not None and p < ALPHA,
+        reason=_reason(row, p, test, lower=lower),
     )
 
 
-def _reason(reduction: float | None, p: float | None, test: str, *, significant: bool) -> str:
-    if reduction is None:
-        return "attack success was not compared with the undefended model"
-    if reduction <= 0:
+def _decisive(row: Mapping[str, Any]) -> tuple[float | None, str]:
+    """Return the corrected p that decides: the test over trials, or McNemar's where that one does not reach 0.05.
+
+    Five trials can never reach it by Wilcoxon's test, so the patients are asked as well; they count for the defence
+    only if more of them turned right than wrong, and if the other trials agree (median p).
+    """
+    trials, patients = row.get("p_holm"), row.get("mcnemar_p_holm")
+    if trials is not None and trials < ALPHA:
+        return trials, f"{row.get('test')} over trials"
+    median, gained, lost = row.get("mcnemar_median_p"), row.get("mcnemar_gained") or 0, row.get("mcnemar_lost") or 0
+    agreed = median is not None and median < ALPHA and gained > lost
+    if patients is not None and patients < ALPHA and agreed:
+        return patients, _PER_PATIENT
+    if trials is not None:
+        return trials, f"{row.get('test')} over trials"
+    # alone it may still tell against the defence, never for it
+    return (patients, _PER_PATIENT) if patients is not None and patients >= ALPHA else (None, "")
+
+
+def _reason(row: Mapping[str, Any], p: float | None, test: str, *, lower: bool) -> str:
+    if row.get("attack_success_rate_defended") is None or row.get("attack_success_rate_undefended") is None:
+        return f"attack success was not compared with the undefended model ({row.get('reason') or 'no numbers'})"
+    if not lower:
         return "attack success is not lower than on the undefended model"
     if p is None:
-        return "no test of the reduction is available"
-    words = f"attack success {'significantly' if significant else 'not significantly'} lower"
-    return f"{words} ({test}, {p_phrase(p)})"
-
-
-def _p(
-    statistics: Mapping[str, Any], row: Mapping[str, Any], model: str, defense: str, threat: str
-) -> tuple[float | None, str]:
-    """Return the test across trials (corrected) where there is one, else McNemar's test over patients."""
-    corrected = _number(row, "p_holm")
-    if corrected is not None:
-        return corrected, f"{row.get('test') or 'paired test'} across trials, Holm-corrected"
-    for table in _matching(statistics, "across_defenses", model, threat):
-        for pair in table.get("pairs") or []:
-            if {pair.get("a"), pair.get("b")} == {UNDEFENDED, defense}:
-                value = _number(pair, "p_holm", "p_adjusted", "p")
-                if value is not None:
-                    return value, f"{table.get('pairs_test') or 'pairwise test'} across trials, corrected"
-    value = _number(row, "mcnemar_p_holm", "mcnemar_p")
-    return value, "McNemar's test over patients" if value is not None else ""
-
-
-def _matching(
-    statistics: Mapping[str, Any], table: str, model: str, threat: str, defense: str = ""
-) -> Iterator[Mapping[str, Any]]:
-    for row in statistics.get(table) or []:
-        same = row.get("model") == model and row.get("threat") == threat and row.get("attack", WORST) == WORST
-        if same and (not defense or row.get("defense") == defense):
-            yield row
-
-
-def _number(row: Mapping[str, Any], *names: str) -> float | None:
-    value = next((row[name] for name in names if row.get(name) is not None), None)
-    return None if value is None else float(value)
+        return f"no test of the reduction is available ({row.get('reason') or 'too few trials'})"
+    word = "significantly" if p < ALPHA else "not significantly"
+    return f"attack success {word} lower ({test}, Holm-corrected {p_phrase(p)})"

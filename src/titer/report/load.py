@@ -15,15 +15,63 @@ from titer.report.examples import Example, read_example
 
 FORMAT_VERSION = 1
 
-_OUTCOME_COLUMNS = (
-    "run cell trial model defense source attack threat threat_family norm eps unit access sample_id patient_id label "
-    "clean_prediction adversarial_prediction won put_back distance_linf distance_l2 distance_l1 forwards backwards"
-).split()
-_METRIC_COLUMNS = (
-    "model defense source attack threat trial group value threat_family norm eps unit access n n_positive accuracy "
-    "balanced_accuracy auroc sensitivity specificity fpr fnr ece attack_success_rate put_back_share median_distance "
-    "mean_forwards mean_backwards"
-).split()
+_OUTCOME_COLUMNS = [
+    "run",
+    "cell",
+    "trial",
+    "model",
+    "defense",
+    "source",
+    "attack",
+    "threat",
+    "threat_family",
+    "norm",
+    "eps",
+    "unit",
+    "access",
+    "sample_id",
+    "patient_id",
+    "label",
+    "clean_prediction",
+    "adversarial_prediction",
+    "won",
+    "put_back",
+    "distance_linf",
+    "distance_l2",
+    "distance_l1",
+    "forwards",
+    "backwards",
+]
+_METRIC_COLUMNS = [
+    "model",
+    "defense",
+    "source",
+    "attack",
+    "threat",
+    "trial",
+    "group",
+    "value",
+    "threat_family",
+    "norm",
+    "eps",
+    "unit",
+    "access",
+    "n",
+    "n_positive",
+    "accuracy",
+    "balanced_accuracy",
+    "auroc",
+    "sensitivity",
+    "specificity",
+    "fpr",
+    "fnr",
+    "ece",
+    "attack_success_rate",
+    "put_back_share",
+    "median_distance",
+    "mean_forwards",
+    "mean_backwards",
+]
 _KEYS: dict[str, dict[str, type]] = {
     "manifest.json": dict.fromkeys(("data",), dict)
     | dict.fromkeys(("models", "defenses", "attacks", "threats"), list)

@@ -13,7 +13,18 @@ from titer.report.load import RunFolder
 from titer.report.study import UNDEFENDED, WORST
 
 _SHARES = frozenset(
-    "accuracy balanced_accuracy auroc sensitivity specificity fpr fnr ece attack_success_rate put_back_share".split()
+    [
+        "accuracy",
+        "balanced_accuracy",
+        "auroc",
+        "sensitivity",
+        "specificity",
+        "fpr",
+        "fnr",
+        "ece",
+        "attack_success_rate",
+        "put_back_share",
+    ]
 )
 Key = tuple[str, str, str, str, str, str]
 
@@ -87,7 +98,9 @@ class Numbers:
     def transferred(self, model: str, defense: str, threat: str) -> tuple[Estimate, str]:
         """Return the lowest accuracy under inputs found on the undefended model, and the attack that found them."""
         attacks = [key[3] for key in self._means if key[:3] == (model, defense, UNDEFENDED) and key[4] == threat]
-        found = [(self.get(model, defense, attack, threat, "accuracy", source=UNDEFENDED), attack) for attack in attacks]
+        found = [
+            (self.get(model, defense, attack, threat, "accuracy", source=UNDEFENDED), attack) for attack in attacks
+        ]
         usable = [(one, attack) for one, attack in found if one.mean is not None and attack not in ("none", WORST)]
         if defense == UNDEFENDED or not usable:
             return NOTHING, ""

@@ -27,7 +27,13 @@ def render(variables: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=form.percent, estimate=wording.estimate, points=form.points, ratio=form.ratio, count=form.count
+        percent=form.percent,
+        interval=form.interval,
+        sentence=wording.sentence,
+        estimate=wording.estimate,
+        points=form.points,
+        ratio=form.ratio,
+        count=form.count,
     )
     # the style sheet is this package's own file: the only text besides the drawings that is not escaped
     style = Markup(_source("style.css"))  # noqa: S704

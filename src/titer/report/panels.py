@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from titer.report.examples import Example
-from titer.report.format import general
+from titer.report.format import NBSP, general
 from titer.report.load import RunFolder
 from titer.report.pictures import difference, picture, to_planes
 from titer.report.study import Study
@@ -113,8 +113,9 @@ def _panel(run: RunFolder, study: Study, example: Example, index: int) -> Panel:
     after = int(example.adversarial_prediction[index])
     who = f"{meta['model']}, " if len(study.models) > 1 else ""
     content = _image(example, index) if meta["kind"] == "image" else _table(example, index)
+    defense, attack = study.defense_title(meta["defense"]), study.attack_title(meta["attack"])
     return Panel(
-        heading=f"{who}{study.defense_title(meta['defense'])} · {study.attack_title(meta['attack'])} · {meta['threat']}",
+        heading=f"{who}{defense} · {attack} · {meta['threat']}",
         sample=example.sample_id[index],
         truth=_name(names, label),
         before=_name(names, before),
@@ -152,14 +153,13 @@ def _image(example: Example, index: int) -> dict[str, Any]:
     limit = float(np.abs(change).max())
     unit = "grey levels" if list(meta.get("value_range") or []) == [0, 255] else "input units"
     factor = (high - low) / 2 / limit if limit else 1.0
+    scale = f"blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}"
     channels = "; of the colour channels the one that changes most" if change.shape[2] > 1 else ""
     return {
         "clean": picture(clean, low, high),
         "adversarial": picture(adversarial, low, high),
         "difference": difference(change, limit),
-        "magnified": f"× {general(factor, 2)}: blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}{channels}"
-        if limit
-        else "no change",
+        "magnified": f"× {general(factor, 2)}: {scale}{channels}" if limit else "no change",
     }
 
 
@@ -180,7 +180,9 @@ def _table(example: Example, index: int) -> dict[str, Any]:
             unit=str(units[place] or ""),
             before=general(clean[place]),
             after=general(clean[place] + change[place]),
-            size=f"{size[place]:+.2f}".replace("-", "−") if known else f"{100 * size[place]:+.1f} %".replace("-", "−"),
+            size=f"{size[place]:+.2f}".replace("-", "−")
+            if known
+            else f"{100 * size[place]:+.1f}{NBSP}%".replace("-", "−"),
         )
         for place in order[:_MOST_FEATURES]
     )

@@ -26,7 +26,7 @@ def to_planes(image: Floats, *, channels_first: bool) -> Floats:
 
 
 def picture(planes: Floats, low: float, high: float) -> str:
-    """Return [H, W, C] as a PNG data URI, `low` black and `high` white; C = 3 is red, green, blue, else the first plane."""
+    """Return [H, W, C] as a PNG data URI, `low` black, `high` white; C = 3 is colour, else the first plane is shown."""
     scaled = np.clip((planes - low) / ((high - low) or 1.0), 0, 1) * 255
     pixels = np.round(scaled).astype(np.uint8)
     return _png(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])

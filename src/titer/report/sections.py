@@ -12,7 +12,7 @@ from titer.report.findings import Findings, Verdict, find
 from titer.report.load import RunFolder
 from titer.report.numbers import Numbers
 from titer.report.panels import panels
-from titer.report.provenance import facts, provenance
+from titer.report.provenance import facts, provenance, tested
 from titer.report.shifts import Shift, shifts
 from titer.report.statistics_tables import protocol_lines, statistics_tables
 from titer.report.study import Study, read_study
@@ -34,9 +34,7 @@ class Derived:
 def derive(run: RunFolder) -> Derived:
     """Draw every number and conclusion of the report from `run`."""
     study, numbers = read_study(run), Numbers(run)
-    return Derived(
-        run, study, numbers, find(run, study, numbers), shifts(study, numbers), subgroup_rows(run, study)
-    )
+    return Derived(run, study, numbers, find(run, study, numbers), shifts(study, numbers), subgroup_rows(run, study))
 
 
 def context(derived: Derived) -> dict[str, Any]:
@@ -47,6 +45,7 @@ def context(derived: Derived) -> dict[str, Any]:
         "study": study,
         "findings": findings,
         "facts": facts(run, study),
+        "tested": tested(run, study),
         "verdicts": [(verdict, artist.headline(verdict.model, verdict.family)) for verdict in findings.verdicts],
         "checks": run.checks,
         "passed": sum(check.get("result") == "pass" for check in run.checks),
@@ -55,7 +54,9 @@ def context(derived: Derived) -> dict[str, Any]:
         "accuracy_figures": _accuracy_figures(artist, study),
         "accuracy_table": tables.accuracy(study, derived.numbers),
         "errors": _errors(artist, derived),
-        "tradeoffs": [(v, artist.tradeoff(v.model, v.family), findings.of(v.model, v.family)) for v in findings.verdicts],
+        "tradeoffs": [
+            (v, artist.tradeoff(v.model, v.family), findings.of(v.model, v.family)) for v in findings.verdicts
+        ],
         "costs": tables.costs(study, findings),
         "subgroups": tables.subgroups(study, derived.subgroups) if derived.subgroups else None,
         "subgroups_short": _undefended_groups(derived),
@@ -64,7 +65,7 @@ def context(derived: Derived) -> dict[str, Any]:
         "statistics": statistics_tables(run.statistics, study),
         "protocol": protocol_lines(run.statistics.get("protocol")),
         "statistics_warnings": run.statistics.get("warnings") or [],
-        "attacks": tables.attacks(run, study, derived.numbers),
+        "attacks": tables.attacks(run, study),
         "threats": tables.threats(study),
         "provenance": provenance(run, study),
         "plan": run.plan,

@@ -48,7 +48,9 @@ def shifts(study: Study, numbers: Numbers) -> tuple[Shift, ...]:
         for family in study.families
         for defense in study.defenses
     ]
-    return tuple(row for row in rows if row.sensitivity_attacked.mean is not None or row.specificity_attacked.mean is not None)
+    return tuple(
+        row for row in rows if row.sensitivity_attacked.mean is not None or row.specificity_attacked.mean is not None
+    )
 
 
 def _shift(study: Study, numbers: Numbers, model: str, family: str, defense: str) -> Shift:

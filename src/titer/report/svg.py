@@ -1,4 +1,4 @@
-"""A small chart kit: inline SVG whose colours come from the style sheet, so that one drawing suits light, dark and print.
+"""A small chart kit: inline SVG coloured by the style sheet, so that one drawing suits light, dark and print.
 
 Every figure is narrow (420 units wide): on a phone it fills the width with its text still legible, on a desk two stand
 side by side.
@@ -120,12 +120,13 @@ class Plane:
     right: float = 14
     top: float = 12
     bottom: float = 44
+    width: float = WIDTH
 
     def x(self, value: float) -> float:
         """Map a data value to the drawing, kept inside the area."""
         low, high = self.x_range
         share = (value - low) / ((high - low) or 1.0)
-        return self.left + min(1.0, max(0.0, share)) * (WIDTH - self.left - self.right)
+        return self.left + min(1.0, max(0.0, share)) * (self.width - self.left - self.right)
 
     def y(self, value: float) -> float:
         """Map a data value to the drawing, kept inside the area."""
@@ -136,13 +137,13 @@ class Plane:
     def x_axis(self, ticks: Sequence[tuple[float, str]], label: str, *, grid: bool = False) -> Markup:
         """Return the horizontal axis with its ticks and label."""
         base = self.height - self.bottom
-        parts = [tag("path", d=f"M{self.left:g} {base:g} H{WIDTH - self.right:g}", class_="axis")]
+        parts = [tag("path", d=f"M{self.left:g} {base:g} H{self.width - self.right:g}", class_="axis")]
         for value, words in ticks:
             at = self.x(value)
             start = self.top if grid else base + 4
             parts.append(tag("path", d=f"M{at:.1f} {start:.1f} V{base:.1f}", class_="grid" if grid else "axis"))
             parts.append(text(at, base + 17, words, anchor="middle"))
-        middle = (self.left + WIDTH - self.right) / 2
+        middle = (self.left + self.width - self.right) / 2
         parts.append(text(middle, self.height - 6, label, anchor="middle", class_="t label"))
         return Markup("").join(parts)
 
@@ -151,7 +152,7 @@ class Plane:
         parts = []
         for value, words in ticks:
             at = self.y(value)
-            parts.append(tag("path", d=f"M{self.left:g} {at:.1f} H{WIDTH - self.right:g}", class_="grid"))
+            parts.append(tag("path", d=f"M{self.left:g} {at:.1f} H{self.width - self.right:g}", class_="grid"))
             parts.append(text(self.left - 6, at + 4, words, anchor="end"))
         middle = (self.top + self.height - self.bottom) / 2
         turned = f"rotate(-90 12 {middle:.1f})"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.report import wording
-from titer.report.format import duration, general, ratio
 from titer.report.findings import Findings
+from titer.report.format import duration, general, ratio
 from titer.report.load import RunFolder
 from titer.report.numbers import Numbers
 from titer.report.study import WORST, Study
@@ -63,12 +63,14 @@ def costs(study: Study, findings: Findings) -> Table:
     return Table(caption, (*_prefix(study, "Model"), *headings), tuple(rows.values()), 1 + len(_prefix(study, "")))
 
 
-def subgroups(study: Study, rows: Iterable[GroupRow]) -> Table:
-    """Return the subgroup table; small subgroups are flagged in words."""
+def subgroups(study: Study, rows: Sequence[GroupRow]) -> Table:
+    """Return the subgroup table; small ones are flagged in words, a defence that all rows share is in the caption."""
+    titles = {study.defense_title(row.defense) for row in rows}
+    shared = f"{titles.pop()}: worst" if len(titles) == 1 else "Worst"
     found = tuple(
         (
             *_prefix(study, row.model),
-            study.defense_title(row.defense),
+            *((study.defense_title(row.defense),) if shared == "Worst" else ()),
             row.threat,
             "everybody" if row.group == "all" else f"{row.group.removeprefix('group:').replace('_', ' ')}: {row.value}",
             f"{general(row.n)} ⚑ few" if row.few else general(row.n),
@@ -79,18 +81,19 @@ def subgroups(study: Study, rows: Iterable[GroupRow]) -> Table:
         )
         for row in rows
     )
-    headings = ("Defence", "Threat", "Subgroup", "n per trial", "Accuracy without", "Accuracy under attack")
+    first = ("Defence",) if shared == "Worst" else ()
+    headings = (*first, "Threat", "Subgroup", "n per trial", "Accuracy without", "Accuracy under attack")
     more = ("Sensitivity without", "Sensitivity under attack")
     return Table(
-        "Worst case by subgroup, at the largest budget of each threat family; mean over trials "
+        f"{shared} case by subgroup, at the largest budget of each threat family; mean over trials "
         "(Wilson 95 % interval for the rows of one trial)",
         (*_prefix(study, "Model"), *headings, *more),
         found,
-        3 + len(_prefix(study, "")),
+        2 + len(first) + len(_prefix(study, "")),
     )
 
 
-def attacks(run: RunFolder, study: Study, numbers: Numbers) -> Table:
+def attacks(run: RunFolder, study: Study) -> Table:
     """Return the attacks with their papers, threat ids, access and mean cost."""
     rows = []
     for attack in study.attacks:
@@ -101,7 +104,16 @@ def attacks(run: RunFolder, study: Study, numbers: Numbers) -> Table:
         kind = "least perturbation" if attack.minimal else "fixed budget"
         ids = ", ".join(attack.ids) or "–"
         rows.append((attack.title, attack.label, attack.paper or "–", ids, kind, access, settings(attack.spec), cost))
-    headings = ("Attack", "Label", "Paper", "NIST AI 100-2e2025, MITRE ATLAS", "Kind", "Access", "Settings", "Passes per sample")
+    headings = (
+        "Attack",
+        "Label",
+        "Paper",
+        "NIST AI 100-2e2025, MITRE ATLAS",
+        "Kind",
+        "Access",
+        "Settings",
+        "Passes per sample",
+    )
     return Table("Attacks used; passes: forward + backward, mean per sample", headings, tuple(rows), 7)
 
 
@@ -139,5 +151,3 @@ def plain(caption: str, headings: Sequence[str], rows: Iterable[Sequence[str]], 
 def _prefix(study: Study, model: str) -> tuple[str, ...]:
     """Name the model in a row only where there are several."""
     return (model,) if len(study.models) > 1 else ()
-
-

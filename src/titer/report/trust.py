@@ -8,7 +8,7 @@ from typing import Any
 from titer.report.format import join, percent
 from titer.report.load import RunFolder
 from titer.report.numbers import Numbers
-from titer.report.study import UNDEFENDED, Study
+from titer.report.study import UNDEFENDED, WORST, Study
 
 PUT_BACK_LIMIT = 0.05
 POWER_WANTED = 0.8
@@ -42,6 +42,7 @@ def cautions(run: RunFolder, study: Study, numbers: Numbers) -> tuple[str, ...]:
         *_uneven(study, numbers),
         *_put_back(run, study),
         *_power(run),
+        *map(str, run.statistics.get("warnings") or ()),
     ]
     return tuple(dict.fromkeys(found))
 
@@ -52,8 +53,8 @@ def _unfinished(run: RunFolder, study: Study) -> list[str]:
         found.append("The run did not finish: what follows covers only the part that did.")
     if study.trials < 2:
         found.append(
-            f"There is one trial only: the intervals cover the choice of {study.subject[1]}, not the chance in training "
-            "and attack, and no test across trials is possible."
+            f"There is one trial only: the intervals cover the choice of {study.subject[1]}, not the chance in "
+            "training and attack, and no test across trials is possible."
         )
     return found
 
@@ -87,8 +88,8 @@ def _uneven(study: Study, numbers: Numbers) -> list[str]:
             fewer = missing_attacks(study, numbers, model, defense)
             if fewer:
                 found.append(
-                    f"{study.defense_title(defense)} was not attacked by {join(fewer)} with knowledge of the defence, as the "
-                    "undefended model was: its worst case covers fewer attacks and may flatter."
+                    f"{study.defense_title(defense)} was not attacked by {join(fewer)} with knowledge of the defence, "
+                    "as the undefended model was: its worst case covers fewer attacks and may flatter."
                 )
     return found
 
@@ -105,23 +106,31 @@ def missing_attacks(study: Study, numbers: Numbers, model: str, defense: str, fa
 
 def _put_back(run: RunFolder, study: Study) -> list[str]:
     metrics = run.metrics
-    rows = metrics[(metrics["group"] == "all") & (metrics["attack"] != "none") & (metrics["defense"] == metrics["source"])]
-    shares = rows.groupby(["defense", "attack", "threat"], sort=False)["put_back_share"].mean()
+    rows = metrics[
+        (metrics["group"] == "all") & (metrics["attack"] != "none") & (metrics["defense"] == metrics["source"])
+    ]
+    shares: dict[tuple[str, str], list[str]] = {}
+    for key, part in rows[rows["attack"] != WORST].groupby(["attack", "threat", "defense"], sort=False):
+        attack, threat, defense = map(str, key)
+        share = float(part["put_back_share"].mean())
+        if share > PUT_BACK_LIMIT:
+            shares.setdefault((attack, threat), []).append(f"{study.defense_title(defense)} {percent(share)}")
     return [
-        f"{study.attack_title(attack)} under {threat} on {study.defense_title(defense)}: {percent(share)} of its proposals "
-        "broke the rules of the threat and were put back. That points to a weak attack, not to a robust model."
-        for (defense, attack, threat), share in shares.items()
-        if share > PUT_BACK_LIMIT and attack != "worst-case"
+        f"{study.attack_title(attack)} under {threat}: proposals that broke the rules of the threat were put back "
+        f"({join(named)}). That points to a weak attack, not to a robust model."
+        for (attack, threat), named in shares.items()
     ]
 
 
 def _power(run: RunFolder) -> list[str]:
-    powers = [row.get("power") for row in run.statistics.get("before_after") or []]
-    known = [power for power in powers if power is not None]
+    if any("power" in str(warning) for warning in run.statistics.get("warnings") or ()):
+        return []  # the statistics say it themselves
+    rows = [row for name in ("before_after", "versus_undefended") for row in run.statistics.get(name) or []]
+    known = [row["power"] for row in rows if row.get("power") is not None]
     low = sum(power < POWER_WANTED for power in known)
     if not low:
         return []
     return [
-        f"Low power: in {low} of {len(known)} before/after comparisons the chance to detect a difference of the observed "
-        f"size is below {percent(POWER_WANTED, 0)}; there, no significant difference does not mean no difference."
+        f"Low power: {low} of {len(known)} comparisons had less than {percent(POWER_WANTED, 0)} power at the observed "
+        "difference; there, no significant difference does not mean no difference (see Statistics)."
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from titer.report.format import interval, of_hundred, percent
+from titer.report.format import NBSP, interval, join, of_hundred, percent
 from titer.report.numbers import Estimate
 from titer.report.study import Threat
 
@@ -12,6 +12,7 @@ _UNITS = {
     "SD": ("standard deviation", "standard deviations"),
     "sd": ("standard deviation", "standard deviations"),
     "HU": ("Hounsfield unit", "Hounsfield units"),
+    "bpm": ("beat per minute", "beats per minute"),
     "mV": ("millivolt", "millivolts"),
 }
 _ACCESS = {
@@ -41,7 +42,11 @@ def unit_words(unit: str) -> str:
 
 def threat_words(threat: Threat, kind: str) -> str:
     """Say what an attacker may change: `changes of at most 8 grey levels (of 255) per pixel`."""
-    one, many, size = _ONE.get(kind, "input value"), _MANY.get(kind, "input values"), size_words(threat.eps, threat.unit)
+    one, many, size = (
+        _ONE.get(kind, "input value"),
+        _MANY.get(kind, "input values"),
+        size_words(threat.eps, threat.unit),
+    )
     phrases = {
         "linf": f"changes of at most {size} per {one}",
         "l2": f"changes of overall size up to {size} (Euclidean length over all {many})",
@@ -49,7 +54,7 @@ def threat_words(threat: Threat, kind: str) -> str:
         "l0": f"changes to at most {threat.eps:g} {one if threat.eps == 1 else many}",
     }
     words = phrases.get(threat.norm, f"the changes that the threat “{threat.label}” allows")
-    goal = "" if threat.goal in ("untargeted", "") else f", aimed at “{threat.goal}”,"
+    goal = "" if threat.goal in ("untargeted", "any-error", "") else f", aimed at “{threat.goal}”,"
     return words + goal
 
 
@@ -68,7 +73,7 @@ def estimate(value: Estimate) -> str:
     if value.mean is None:
         return "–"
     bounds = interval(value.low, value.high)
-    return f"{percent(value.mean)} ({bounds})" if bounds != "–" else percent(value.mean)
+    return f"{percent(value.mean)} ({bounds if bounds != '–' else f'no{NBSP}CI'})"
 
 
 def estimate_ci(value: Estimate) -> str:
@@ -76,7 +81,7 @@ def estimate_ci(value: Estimate) -> str:
     if value.mean is None:
         return "an unknown share"
     bounds = interval(value.low, value.high)
-    return f"{percent(value.mean)} ({f'95 % CI {bounds}' if bounds != '–' else 'no interval available'})"
+    return f"{percent(value.mean)} ({f'95{NBSP}%{NBSP}CI {bounds}' if bounds != '–' else 'no interval available'})"
 
 
 def lower_first(text: str) -> str:
@@ -92,8 +97,7 @@ def undefended_sentence(who: str, threat: Threat, kind: str, subjects: str, clea
     if clean.mean is None:
         return f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}; its accuracy without attack is unknown."
     return (
-        f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}, "
-        f"instead of {estimate_ci(clean)} without attack."
+        f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}, instead of {estimate_ci(clean)} without attack."
     )
 
 
@@ -104,8 +108,8 @@ def best_sentence(title: str, marked: bool, kept: Estimate, clean: Estimate) -> 
     if marked:
         return f"The best defence that passed every check, {name}, holds {estimate_ci(kept)}{without}."
     return (
-        f"No defence is shown to help: the highest that passed every check, {name}, holds {estimate_ci(kept)}{without}, "
-        "and the evidence for a gain is not sufficient (see Defences)."
+        f"No defence is shown to help: the highest that passed every check, {name}, holds {estimate_ci(kept)}{without},"
+        " and the evidence for a gain is not sufficient (see Defences)."
     )
 
 
@@ -121,7 +125,7 @@ def missed_sentence(subjects: str, name: str, clean: float | None, hit: float | 
     if clean is None or hit is None:
         return f"How many {subjects} with “{name}” are missed is not known."
     return (
-        f"Of 100 {subjects} with “{name}”, {of_hundred(clean)} {_be(clean)} missed without attack "
+        f"Of 100 {subjects} with the finding “{name}”, {of_hundred(clean)} {_be(clean)} missed without attack "
         f"and {of_hundred(hit)} under attack."
     )
 
@@ -131,8 +135,8 @@ def alarm_sentence(subjects: str, name: str, clean: float | None, hit: float | N
     if clean is None or hit is None:
         return f"How many {subjects} without “{name}” are falsely called is not known."
     return (
-        f"Of 100 {subjects} without it, {of_hundred(clean)} {_be(clean)} wrongly called “{name}” without attack "
-        f"and {of_hundred(hit)} under attack."
+        f"Of 100 {subjects} without that finding, {of_hundred(clean)} {_be(clean)} wrongly called “{name}” without "
+        f"attack and {of_hundred(hit)} under attack."
     )
 
 
@@ -141,8 +145,8 @@ def macro_missed(subjects: str, clean: float | None, hit: float | None) -> str:
     if clean is None or hit is None:
         return "How often the true class is missed is not known."
     return (
-        f"Averaged over the classes, of 100 {subjects} of a class, {of_hundred(clean)} {_be(clean)} assigned to another "
-        f"class without attack and {of_hundred(hit)} under attack."
+        f"Averaged over the classes, of 100 {subjects} of a class, {of_hundred(clean)} {_be(clean)} assigned to "
+        f"another class without attack and {of_hundred(hit)} under attack."
     )
 
 
@@ -154,6 +158,22 @@ def macro_alarm(subjects: str, clean: float | None, hit: float | None) -> str:
         f"Averaged over the classes, of 100 {subjects} of other classes, {of_hundred(clean)} {_be(clean)} wrongly "
         f"assigned to a class without attack and {of_hundred(hit)} under attack."
     )
+
+
+def more_missed_sentence(title: str, name: str, without: tuple[float, float], attacked: tuple[float, float]) -> str:
+    """Say that a defence misses more findings than the undefended model; each pair is (undefended, defended) rates."""
+    finding = f"findings “{name}”" if name else "cases of the average class"
+    when = []
+    for words, (base, defended) in (("without attack", without), ("under attack", attacked)):
+        if defended > base:
+            when.append(f"{of_hundred(defended)} of 100 {words} (undefended: {of_hundred(base)})")
+    return f"Accuracy hides a cost: with {lower_first(title)} the model misses more {finding}: {join(when)}."
+
+
+def sentence(text: str) -> str:
+    """Write a message as a sentence: a capital first, a full stop last."""
+    clean = text.strip()
+    return clean[:1].upper() + clean[1:] + ("" if clean[-1:] in ".!?" else ".") if clean else ""
 
 
 def _be(share: float) -> str:

@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from titer.core.threat import Region
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
@@ -35,6 +37,11 @@ class Box:
         """Return bool[N]."""
         inside = (x_adv >= self._bound(self.low, x)) & (x_adv <= self._bound(self.high, x))
         return inside.flatten(1).all(1)
+
+    def ends(self, x_adv: Tensor, direction: Tensor) -> Tensor:
+        """Return bool[N, ...]: the value is at the end of the box that `direction` leads to."""
+        top = (x_adv >= self._bound(self.high, x_adv)) & (direction > 0)
+        return top | ((x_adv <= self._bound(self.low, x_adv)) & (direction < 0))
 
     def _bound(self, value: float | Tensor, x: Tensor) -> Tensor:
         return torch.as_tensor(value, dtype=x.dtype, device=x.device)
@@ -81,6 +88,19 @@ class Rule:
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
         """Return bool[N]."""
         return self.holds(x_adv)
+
+
+def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> Tensor:
+    """Return `direction` [N, ...] with zeros where a rule lets no value follow it: outside a mask, at the end of a box.
+
+    Without it, a step that spends its length on such values leads nowhere (an L1 step would, for ever).
+    """
+    for rule in domain:
+        if isinstance(rule, MutableMask):
+            direction = torch.where(rule.mask.to(direction.device), direction, 0.0)
+        elif isinstance(rule, Box):
+            direction = torch.where(rule.ends(x_adv, direction), 0.0, direction)
+    return direction
 
 
 def ordered(low: tuple[int, ...], high: tuple[int, ...], text: str) -> Rule:

@@ -21,7 +21,7 @@ from titer.core.record import Samples
 from titer.core.threat import Logits
 from titer.training.weights import TrainingCost, cached, digest, keep
 
-_KEY_VERSION = 1
+_KEY_VERSION = 3
 
 
 class Objective(Protocol):
@@ -84,7 +84,7 @@ def fit(model: Model, net: nn.Module, data: TrainingData, objective: Objective, 
     """
     if model.rebuild is None:
         raise Incompatible(f"{model.name} has no network whose weights could be trained")
-    key = training_key(net, data, objective, seed)
+    key = training_key(model, net, data, objective, seed)
     found = cached(data.cache, key)
     trained = copy.deepcopy(net)
     if found is not None:
@@ -114,13 +114,14 @@ def _spent(model: Model, cost: TrainingCost) -> dict[str, str]:
     return {"costs": json.dumps([*before, asdict(cost)])}
 
 
-def training_key(net: nn.Module, data: TrainingData, objective: Objective, seed: int) -> str:
+def training_key(model: Model, net: nn.Module, data: TrainingData, objective: Objective, seed: int) -> str:
     """Return the sha256 of everything that the trained weights depend on."""
     parts = {
         "version": _KEY_VERSION,
         "torch": torch.__version__,
         "start": digest(net.state_dict()),
         "architecture": str(net),
+        "build": model.provenance.get("build", ""),
         "train": data.train.digest(),
         "validation": data.validation.digest(),
         "recipe": asdict(data.recipe),

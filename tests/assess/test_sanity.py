@@ -1,0 +1,175 @@
+"""Doubts: each check passes on an honest model, and fails on one that was made to flatter."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from titer.assess import sanity
+from titer.assess.sanity import FAIL, NOT_APPLICABLE, PASS, PROBES, compare_outcomes, probe
+from titer.core.model import Model
+
+EPS = 6.0
+
+
+def _results(model, toy, threat):
+    return {one["check"]: one for one in probe(model, toy.test.x, toy.test.y, threat, seed=0)}
+
+
+def _failed(results):
+    return {name for name, one in results.items() if one["result"] == FAIL}
+
+
+@pytest.fixture(scope="module")
+def honest(images, image_threat):
+    return _results(images.model, images, image_threat("linf", EPS))
+
+
+def test_an_honest_model_passes_every_probe(honest):
+    assert set(honest) == set(PROBES)
+    assert {name: one["result"] for name, one in honest.items()} == dict.fromkeys(PROBES, PASS)
+    assert all(one["threat_family"] == "linf" for one in honest.values())
+
+
+@pytest.mark.parametrize("factor", [1e4, 1e6])
+def test_logits_that_saturate_the_loss_are_seen(factor, images, image_threat):
+    model = Model(name="loud", logits=lambda x: factor * images.model.logits(x))
+    results = _results(model, images, image_threat("linf", EPS))
+    assert _failed(results) == {"gradients-not-zero"}
+    assert results["gradients-not-zero"]["value"] > 0.9
+    assert "gradient vanishes" in results["gradients-not-zero"]["message"]
+
+
+def test_a_model_that_hides_its_gradients_is_seen(images, image_threat):
+    def stairs(x):
+        """Round each grey level to even ones; what flows back is exactly zero."""
+        return images.model.logits((x / 2).round() * 2).detach() + 0 * x.flatten(1)[:, :2]
+
+    failed = _failed(_results(Model(name="stairs", logits=stairs), images, image_threat("linf", 0.5)))
+    assert {"gradients-not-zero", "loss-rises-along-the-attack"} <= failed
+
+
+def test_a_model_that_no_budget_breaks_is_seen(images, image_threat):
+    part = replace(images, test=images.test.take(range(20)))
+    known, labels = part.test.x.flatten(1), part.test.y
+
+    def recalls(x):
+        """Answer with the label of the nearest known patient: right as far as the attack can go, without a slope."""
+        nearest = (x.detach().flatten(1).unsqueeze(1) - known).abs().amax(2).argmin(1)
+        return torch.nn.functional.one_hot(labels[nearest], 2).float() + 0 * x.flatten(1)[:, :1]
+
+    failed = _failed(_results(Model(name="recalls", logits=recalls), part, image_threat("linf", 0.01)))
+    assert failed == {
+        "gradients-not-zero",
+        "loss-rises-along-the-attack",
+        "success-reaches-100-percent-as-eps-grows",
+    }
+
+
+def test_randomness_that_is_not_declared_is_seen(images, image_threat):
+    rng = torch.Generator().manual_seed(0)
+
+    def logits(x):
+        return images.model.logits(x) + 0.01 * torch.randn((len(x), 2), generator=rng)
+
+    results = _results(Model(name="noisy", logits=logits), images, image_threat("linf", EPS))
+    assert results["randomness-declared"]["result"] == FAIL
+    assert "declares no randomness" in results["randomness-declared"]["message"]
+
+
+def test_randomness_that_is_declared_passes(images, image_threat):
+    def draw(rng):
+        return lambda x: images.model.logits(x) + 0.01 * torch.randn((len(x), 2), generator=rng)
+
+    model = Model(name="noisy", logits=images.model.logits, draw=draw)
+    part = replace(images, test=images.test.take(range(20)))
+    assert _results(model, part, image_threat("linf", EPS))["randomness-declared"]["result"] == PASS
+
+
+def test_an_attack_that_has_not_converged_is_seen(images, image_threat, monkeypatch):
+    monkeypatch.setattr(sanity, "_STEPS", {"name": "pgd", "steps": 1, "step": 0.02, "random_start": False})
+    results = _results(images.model, images, image_threat("linf", EPS))
+    assert results["more-steps-no-worse"]["result"] == FAIL
+    assert results["more-steps-no-worse"]["value"] > 0.2
+
+
+def test_a_masked_threat_need_not_reach_everyone(images, image_threat):
+    results = _results(images.model, images, image_threat("linf", EPS, mask=True))
+    assert results["success-reaches-100-percent-as-eps-grows"]["result"] == NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("access", ["scores", "decision"])
+def test_probes_of_the_gradient_do_not_apply_without_it(access, images, image_threat):
+    results = _results(images.model, images, image_threat("linf", EPS, access=access))
+    assert results["gradients-not-zero"]["result"] == NOT_APPLICABLE
+    assert results["randomness-declared"]["result"] == PASS
+
+
+def test_a_model_that_gets_nothing_right_is_not_applicable(images, image_threat):
+    wrong = Model(name="wrong", logits=lambda x: -images.model.logits(x))
+    right = images.model.logits(images.test.x).argmax(1) == images.test.y
+    part = replace(images, test=images.test.take(right.nonzero().flatten()))
+    results = _results(wrong, part, image_threat("linf", EPS))
+    assert {one["result"] for one in results.values()} == {NOT_APPLICABLE}
+
+
+def _outcomes(rows):
+    """Expand (defense, source, attack, share won) into 100 patients each."""
+    return pd.DataFrame(
+        [
+            {
+                "model": "m",
+                "defense": defense,
+                "source": source,
+                "attack": attack,
+                "threat_family": "linf",
+                "threat": "linf 1/255",
+                "trial": 0,
+                "sample_id": i,
+                "won": i < won,
+            }
+            for defense, source, attack, won in rows
+            for i in range(100)
+        ]
+    )
+
+
+def _compared(rows):
+    checks = compare_outcomes(_outcomes(rows), frozenset({"fgsm"}), frozenset({"pgd"}))
+    return {(one["defense"], one["check"]): one["result"] for one in checks}
+
+
+ITERATIVE, TRANSFER = "iterative-no-worse-than-single-step", "white-box-no-worse-than-transfer"
+
+
+@pytest.mark.parametrize(("single", "many", "result"), [(50, 80, PASS), (50, 50, PASS), (53, 50, FAIL)])
+def test_many_steps_must_not_do_worse_than_one(single, many, result):
+    checks = _compared([("none", "none", "fgsm", single), ("none", "none", "pgd", many)])
+    assert checks[("none", ITERATIVE)] == result
+
+
+def test_a_plan_without_a_pair_has_nothing_to_compare():
+    assert _compared([("none", "none", "pgd", 50)])[("none", ITERATIVE)] == NOT_APPLICABLE
+
+
+@pytest.mark.parametrize(("adaptive", "borrowed", "result"), [(40, 10, PASS), (10, 40, FAIL), (40, 41, PASS)])
+def test_knowing_the_defence_must_not_do_worse_than_borrowing(adaptive, borrowed, result):
+    checks = _compared(
+        [("none", "none", "pgd", 90), ("jpeg", "jpeg", "pgd", adaptive), ("jpeg", "none", "pgd", borrowed)]
+    )
+    assert checks[("jpeg", TRANSFER)] == result
+    assert ("none", TRANSFER) not in checks
+
+
+def test_without_borrowed_inputs_there_is_nothing_to_compare():
+    checks = _compared([("jpeg", "jpeg", "pgd", 40)])
+    assert checks[("jpeg", TRANSFER)] == NOT_APPLICABLE
+
+
+def test_attacks_count_together_for_each_patient():
+    # Two attacks that fool different patients are together as strong as one that fools all of them.
+    frame = _outcomes([("jpeg", "jpeg", "a", 50), ("jpeg", "jpeg", "b", 0), ("jpeg", "none", "a", 100)])
+    frame.loc[(frame["attack"] == "b") & (frame["sample_id"] >= 50), "won"] = True
+    checks = compare_outcomes(frame, frozenset(), frozenset())
+    assert {one["check"]: one["result"] for one in checks}[TRANSFER] == PASS

@@ -1,0 +1,47 @@
+"""Reference architectures: any image size and number of channels, one logit a class."""
+
+import pytest
+import torch
+
+from titer.core.errors import SpecError
+from titer.core.plugins import make
+
+
+def _parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 28, 64])
+def test_small_cnn(channels, size):
+    net = make("networks", "small-cnn")((channels, size, size), 5)
+    assert net(torch.rand(2, channels, size, size)).shape == (2, 5)
+
+
+def test_small_cnn_is_as_wide_as_asked():
+    narrow, wide = (make("networks", {"name": "small-cnn", "width": w})((1, 28, 28), 2) for w in (4, 8))
+    assert [layer.out_channels for layer in narrow if hasattr(layer, "out_channels")] == [4, 8, 16]
+    assert _parameters(wide) > 2 * _parameters(narrow)
+
+
+@pytest.mark.parametrize("shape", [(30,), (1, 8, 8)])
+def test_mlp(shape):
+    net = make("networks", {"name": "mlp", "hidden": [7, 5, 3]})(shape, 4)
+    assert net(torch.rand(2, *shape)).shape == (2, 4)
+    assert [layer.out_features for layer in net if hasattr(layer, "out_features")] == [7, 5, 3, 4]
+
+
+def test_resnet18():
+    for channels, size, stem in ((1, 28, 3), (3, 64, 7)):
+        net = make("networks", {"name": "resnet18", "width": 4})((channels, size, size), 3).eval()
+        assert net(torch.rand(2, channels, size, size)).shape == (2, 3)
+        convolutions = [one for one in net.modules() if isinstance(one, torch.nn.Conv2d)]
+        assert convolutions[0].kernel_size == (stem, stem)
+        # 17 convolutions and the linear layer are the 18; three more are shortcuts.
+        assert len([one for one in convolutions if one.kernel_size != (1, 1)]) == 17
+
+
+@pytest.mark.parametrize("spec", [{"name": "small-cnn", "width": 0}, {"name": "mlp", "hidden": [4, 0]}])
+def test_a_width_is_positive(spec):
+    with pytest.raises(SpecError, match="is not allowed"):
+        make("networks", spec)
