@@ -141,18 +141,25 @@ def _won_but_right(evidence: Evidence) -> Iterator[str]:
         )
 
 
+SPOKEN = {
+    "before_after": "before and after attack",
+    "across_defenses": "across defences",
+    "versus_undefended": "of a defence with no defence",
+}
+
+
 def _power(sections: Mapping[str, Sequence[Row]]) -> Iterator[str]:
     for name, rows in sections.items():
         tested = [row for row in rows if row["p"] is not None and not np.isnan(row["p"])]
         weak = [row for row in tested if not row["significant"] and not row["power"] >= ENOUGH_POWER]
         if weak:
             yield (
-                f"In {len(weak)} of {len(tested)} comparisons of {name} no difference was found and the power is below "
+                f"In {len(weak)} of {len(tested)} comparisons {SPOKEN[name]} no difference was found and the power is below "
                 f"{ENOUGH_POWER:g} or unknown: a difference is not shown to be absent there."
             )
         if len(tested) < len(rows):
             untested = len(rows) - len(tested)
-            yield f"In {untested} of {len(rows)} comparisons of {name} no test over trials could be done."
+            yield f"In {untested} of {len(rows)} comparisons {SPOKEN[name]} no test over trials could be done."
 
 
 def _subgroups(metrics: pd.DataFrame) -> Iterator[str]:
