@@ -9,6 +9,7 @@ CPU seconds of one thread; compare ratios, never absolute times. Results with da
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import statistics
 import time
@@ -81,7 +82,7 @@ def defence_figures(run: Path) -> str:
 
 
 def fooled_yet_right(outcomes: pd.DataFrame, threat: str) -> tuple[float, float]:
-    """Return, over rows that PGD fools on no defence, the share the hybrid gets right: passive and adaptive attacker."""
+    """Return, over rows that PGD fools on no defence, the hybrid's share right: passive and adaptive attacker."""
     rows = outcomes[(outcomes["attack"] == "pgd") & (outcomes["threat"] == threat)]
     keys = ["trial", "sample_id"]
     base = rows[(rows["defense"] == "none") & (rows["clean_prediction"] == rows["label"]) & rows["won"]]
@@ -96,10 +97,18 @@ def fooled_yet_right(outcomes: pd.DataFrame, threat: str) -> tuple[float, float]
 
 
 def peers(trial: Trial, model: Model, threat: Threat, test: Samples) -> str:
-    """Return PGD-40's robust accuracy and CPU seconds: Titer, foolbox, torchattacks; same weights, batch, one thread."""
-    ours = {"titer": lambda: titer_pgd(model, threat, test)}
-    others = {"foolbox": lambda: foolbox_pgd(trial, threat, test), "torchattacks": lambda: torchattacks_pgd(trial, threat, test)}
-    contestants: dict[str, Callable[[], Tensor]] = ours | others
+    """Return PGD-40's robust accuracy and CPU seconds; same weights, batches, steps, one thread.
+
+    A peer's user has a network whose weights ask for gradients; the last two rows freeze them by hand, as Titer does.
+    """
+    usual, frozen = network(trial), network(trial, frozen=True)
+    contestants: dict[str, Callable[[], Tensor]] = {
+        "titer": lambda: titer_pgd(model, threat, test),
+        "foolbox": lambda: foolbox_pgd(usual, threat, test),
+        "torchattacks": lambda: torchattacks_pgd(usual, threat, test),
+        "foolbox, weights frozen by hand": lambda: foolbox_pgd(frozen, threat, test),
+        "torchattacks, weights frozen by hand": lambda: torchattacks_pgd(frozen, threat, test),
+    }
     spent: dict[str, list[float]] = {name: [] for name in contestants}
     robust: dict[str, float] = {}
     for _ in range(ROUNDS):
@@ -132,34 +141,32 @@ def titer_pgd(model: Model, threat: Threat, test: Samples) -> Tensor:
     )
 
 
-def fresh_network(trial: Trial) -> torch.nn.Module:
-    """Return the trained network on [0, 1] inputs, as a peer's user has it: weights not frozen."""
-    import copy
-
+def network(trial: Trial, *, frozen: bool = False) -> torch.nn.Module:
+    """Return the trained network, which takes [0, 1] inputs."""
     net = trial.base(trial.plan.models[0]).net
     assert net is not None
-    return copy.deepcopy(net).eval().requires_grad_(True)
+    return copy.deepcopy(net).eval().requires_grad_(not frozen)
 
 
-def foolbox_pgd(trial: Trial, threat: Threat, test: Samples) -> Tensor:
+def foolbox_pgd(net: torch.nn.Module, threat: Threat, test: Samples) -> Tensor:
     """Run foolbox's PGD with the same steps, step and random start."""
     import foolbox
 
-    net = foolbox.PyTorchModel(fresh_network(trial), bounds=(0, 1), device="cpu")
+    bounded = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.LinfPGD(steps=40, rel_stepsize=0.1, random_start=True)
     parts = []
     for x, y in zip(test.x.split(BATCH), test.y.split(BATCH), strict=True):
-        _, clipped, _ = attack(net, x / 255, y, epsilons=[threat.budget.eps / 255])
+        _, clipped, _ = attack(bounded, x / 255, y, epsilons=[threat.budget.eps / 255])
         parts.append(clipped[0] * 255)
     return torch.cat(parts)
 
 
-def torchattacks_pgd(trial: Trial, threat: Threat, test: Samples) -> Tensor:
+def torchattacks_pgd(net: torch.nn.Module, threat: Threat, test: Samples) -> Tensor:
     """Run torchattacks' PGD with the same steps, step and random start."""
     import torchattacks
 
     eps = threat.budget.eps / 255
-    attack = torchattacks.PGD(fresh_network(trial), eps=eps, alpha=0.1 * eps, steps=40, random_start=True)
+    attack = torchattacks.PGD(net, eps=eps, alpha=0.1 * eps, steps=40, random_start=True)
     parts = [attack(x / 255, y) * 255 for x, y in zip(test.x.split(BATCH), test.y.split(BATCH), strict=True)]
     return torch.cat(parts)
 

@@ -3,20 +3,15 @@
 import torch
 
 import titer
-from titer.assess.judge import predict, propose, verdict
-from titer.core.randomness import generator
-from titer.threats.goals import AnyError
 
-data = titer.make("modalities", "cytology")()  # 569 patients, 30 measures each, raw units
+data = titer.load_data("cytology")  # 569 patients, 30 measures each, raw units
 x, y, sd = data.pool.x, data.pool.y, data.pool.x.std(0)
 centres = torch.stack([(x[y == k] / sd).mean(0) for k in (0, 1)])
 net = torch.nn.Linear(30, 2)  # any nn.Module; this one picks the class with the nearer centre
 net.load_state_dict({"weight": centres, "bias": -centres.square().sum(1) / 2})
 model = titer.network_model("nearest centre", net, lambda raw: raw / sd, {})
 budget = titer.Linf(eps=0.25, scale=sd, unit="sd")  # each measure may change by a quarter of its SD
-threat = titer.Threat(family="linf", budget=budget, domain=data.domain, goal=AnyError())
-pgd = titer.make("attacks", {"name": "pgd", "steps": 40})
-clean = predict(model, x, rng=generator(0))
-found = propose(pgd, model, x, y, threat, clean.classes != y, minimal=False, rng=generator(1))
-result = verdict(model, x, y, clean, found, threat, minimal=False, rng=generator(2))
-print(f"right: {(clean.classes == y).float().mean():.1%}, under attack: {(~result.won).float().mean():.1%}")
+threat = titer.Threat(family="linf", budget=budget, domain=data.domain, goal=titer.AnyError())
+result = titer.attack_rows(titer.make("attacks", "pgd"), model, x, y, threat)
+clean = (result.clean.classes == y).float().mean()
+print(f"right: {clean:.1%}, under attack: {result.robust_accuracy:.1%}")

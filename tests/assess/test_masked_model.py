@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from tests.assess.plans import tiny
+
 from titer.assess.run import assess
 from titer.report.build import build
 
@@ -104,4 +104,6 @@ def test_scaled_logits_look_as_weak_as_they_are(tmp_path: Path) -> None:
 
 def test_rounded_inputs_are_doubted_although_no_attack_succeeds(tmp_path: Path) -> None:
     out = run("rounded", tmp_path)
-    assert {"gradients-not-zero", "loss-rises-along-the-attack", "success-reaches-100-percent-as-eps-grows"} <= failed(out)
+    assert {"gradients-not-zero", "loss-rises-along-the-attack", "success-reaches-100-percent-as-eps-grows"} <= failed(
+        out
+    )

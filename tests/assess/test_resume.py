@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from tests.assess.plans import tiny
 from tests.assess.test_run import same_tables
+
 from titer.assess.run import assess
 
 COMMAND = [sys.executable, "-m", "titer.cli.main", "assess", "tiny.toml", "--out", "out", "--workers", "2"]

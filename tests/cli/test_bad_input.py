@@ -57,6 +57,7 @@ GOOD = {
 ARRAYS = {"data": 'name = "arrays"\nfile = "data.npz"', "unit": "/255", "eps": "[2]", "model": 'network = "small-cnn"'}
 FOLDER = {"data": 'name = "image-folder"\nfolder = "images"\nlabels = "labels.csv"', "unit": "/255", "eps": "[2]"}
 
+PARTS = ("train", "validation", "test")
 Prepare = Callable[[Path], None]
 
 
@@ -157,11 +158,21 @@ CASES: dict[str, tuple[dict[str, str], Prepare, tuple[str, ...]]] = {
     "goal unknown": ({"threat": 'goal = "targeted:maligant"'}, nothing, ("targeted:maligant", "targeted:malignant")),
     "feature unknown": ({"threat": 'features = ["mean radios"]'}, nothing, ("mean radios", "mean radius")),
     "mask missing": ({"threat": 'mask = "mask.npy"'}, nothing, ("mask.npy", "no such file")),
+    "reserved attack label": (
+        {"top": 'attacks = [{name = "pgd", label = "none"}]'}, nothing, ("attacks.label = 'none'",),
+    ),
+    "undefended renamed": ({"defense": 'label = "base"\ndefense = "none"'}, nothing, ("label = 'base'", "none")),
+    "a budget twice": ({"eps": "[0.1, 0.1]"}, nothing, ("eps", "twice")),
+    "unknown key of a model": (
+        {"model": 'network = "mlp"\nwieghts = "a"'}, nothing, ("wieghts", "did you mean 'weights'"),
+    ),
     "no model file": ({"model": 'onnx = "model.onnx"'}, nothing, ("model.onnx",)),
     "both network and onnx": ({"model": 'network = "mlp"\nonnx = "m.onnx"'}, nothing, ("exactly one",)),
     "import path unknown": ({"model": 'network = "nowhere.net:build"'}, nothing, ("nowhere.net:build",)),
     "weights missing": ({"model": 'network = "mlp"\nweights = "w.safetensors"'}, nothing, ("w.safetensors", "no such")),
-    "weights a pickle": ({"model": 'network = "mlp"\nweights = "weights.pt"'}, pickled_weights, ("weights.pt", "weights_only=True")),
+    "weights a pickle": (
+        {"model": 'network = "mlp"\nweights = "weights.pt"'}, pickled_weights, ("weights.pt", "weights_only=True"),
+    ),
     "weights of another network": (
         {"model": 'network = "mlp"\nweights = "weights.pt"'}, foreign_weights, ("weights.pt", "other.weight"),
     ),
@@ -181,12 +192,12 @@ CASES: dict[str, tuple[dict[str, str], Prepare, tuple[str, ...]]] = {
     ),
     "one class absent from a part": (
         FOLDER | {"model": 'network = "small-cnn"'},
-        folder_of_images(split=lambda i: ("train", "validation", "test")[i % 3], label=lambda i: "ill" if i % 3 else "ok"),
+        folder_of_images(split=lambda i: PARTS[i % 3], label=lambda i: "ill" if i % 3 else "ok"),
         ("class", "ill", "train"),
     ),
     "a patient in two parts": (
         FOLDER | {"model": 'network = "small-cnn"'},
-        folder_of_images(split=lambda i: ("train", "validation", "test")[i // 8]), ("patient", "p0", "train", "test"),
+        folder_of_images(split=lambda i: PARTS[i // 8]), ("patient", "p0", "train", "test"),
     ),
     "image folder missing": (FOLDER | {"model": 'network = "small-cnn"'}, nothing, ("labels.csv",)),
 }  # fmt: skip
@@ -226,7 +237,9 @@ def test_bad_input(
     assert left == []
 
 
-def test_the_good_plan_is_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_good_plan_is_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The table above proves nothing if the plan it changes were bad itself."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.toml").write_text(fill({}))

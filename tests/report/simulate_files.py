@@ -172,7 +172,7 @@ def costs(scene: Scene) -> dict[str, Any]:
                 "wall_seconds": 9.0,
                 "epochs": 12,
             }
-            | {"includes_base": True, "cached": False}
+            | {"includes_base": True}
             for t, i, d in names
         ],
         "attacks": [],

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from titer.core.errors import Incompatible
+from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model, network_model
 from titer.training.loop import CrossEntropy, class_weights, fit, fresh
 from titer.training.weights import digest
@@ -175,7 +175,7 @@ def test_progress_is_told(images):
     told = []
     _fit(replace(_short(images.data, epochs=3), progress=lambda text, done: told.append((text, done))))
     assert [round(done, 2) for _, done in told] == [0.33, 0.67, 1.0]
-    assert told[0][0] == "training toy, epoch 1"
+    assert told[0][0] == "epoch 1 of 3"
 
 
 def test_class_weights_are_inverse_frequencies_with_mean_one():
@@ -211,3 +211,10 @@ def test_fresh_draws_new_weights_and_leaves_the_original():
 def test_a_model_that_cannot_be_rebuilt_cannot_be_trained(images):
     with pytest.raises(Incompatible, match="remote has no network whose weights could be trained"):
         fit(Model(name="remote", logits=lambda x: x), _net(), images.data, CrossEntropy(), seed=0)
+
+
+def test_a_loss_that_is_no_number_is_told_and_keeps_nothing(images, tmp_path):
+    data = replace(_short(images.data, learning_rate=1e30), cache=tmp_path)
+    with pytest.raises(SpecError, match="learning_rate = 1e\\+30"):
+        _fit(data)
+    assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pandas as pd
 
 from titer.assess import sanity
 from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
-from titer.assess.plan import AttackPlan, Plan
+from titer.assess.plan import Plan
 from titer.core.errors import ContractError
 from titer.core.record import ClinicalData
 
@@ -33,7 +33,15 @@ def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any],
     write_json(out / "sanity.json", {"format_version": FORMAT_VERSION, "checks": _checks(plan, outcomes, kept)})
     write_json(out / "costs.json", _costs(kept))
     write_json(out / "skipped.json", {"format_version": FORMAT_VERSION, "cells": _skipped(kept)})
+    _forget_examples(out, frozenset(cells))
     write_json(out / "manifest.json", manifest | {"weights": _weights(kept)})
+
+
+def _forget_examples(out: Path, cells: frozenset[str]) -> None:
+    """Delete the examples of cells that an earlier version of the plan had: the report shows all that are there."""
+    for path in (out / "examples").glob("*.npz"):
+        if path.stem not in cells:
+            path.unlink()
 
 
 def outcomes_table(store: CellStore, cells: Sequence[str], run: str) -> pd.DataFrame:
@@ -48,14 +56,9 @@ def outcomes_table(store: CellStore, cells: Sequence[str], run: str) -> pd.DataF
 
 def _checks(plan: Plan, outcomes: pd.DataFrame, notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     probes = [check for note in notes for check in note.get("checks") or []]
-    single = frozenset(one.label for one in plan.attacks if _steps(one) == 1)
-    many = frozenset(one.label for one in plan.attacks if not one.minimal and _steps(one) > 1)
+    single = frozenset(one.label for one in plan.attacks if one.single_step)
+    many = frozenset(one.label for one in plan.attacks if not one.minimal and not one.single_step)
     return probes + sanity.compare_outcomes(outcomes, single, many)
-
-
-def _steps(attack: AttackPlan) -> int:
-    """Return an attack's steps; an attack without that setting takes one."""
-    return int(attack.spec.get("steps", 1))
 
 
 def _costs(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +87,6 @@ def _total(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "wall_seconds": sum(one["wall_seconds"] for one in trainings),
         "epochs": sum(one["epochs"] for one in trainings),
         "includes_base": True,
-        "cached": all(one["cached"] for one in trainings),
     }
 
 

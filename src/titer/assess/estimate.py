@@ -9,16 +9,18 @@ import numpy as np
 import torch
 
 from titer.assess.grid import cache_folder, count_cells
-from titer.assess.models import build, pretrained
-from titer.assess.plan import AttackPlan, Plan, check_against
+from titer.assess.models import ModelSpec, build, pretrained
+from titer.assess.plan import AttackPlan, Plan, spec_text
+from titer.assess.plan_checks import check_against
 from titer.assess.pool import one_thread
-from titer.assess.run import check_device
-from titer.assess.trial import Trial, open_trial
+from titer.assess.run import available_cores, check_device
+from titer.assess.trial import Trial, forget_data, open_trial
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import make_attack, make_defense
 from titer.core.protocols import TrainingData
 from titer.core.randomness import generator
+from titer.core.registry import Spec
 from titer.core.threat import Threat
 from titer.engine.metering import Meter
 from titer.threats.goals import HighestLoss
@@ -41,11 +43,12 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
     """Return the grid of a plan and what it will cost at most, as text for the console."""
     check_device(device)
     one_thread()
+    forget_data()
     trial = open_trial(plan, 0, cache=cache_folder(), device=device)
     check_against(plan, trial.data)
     threats = [threat for family in plan.threats for threat in trial.threats(family)]
     cost = estimate(plan, trial)
-    processes = workers or plan.workers or 2
+    processes = workers or plan.workers or available_cores()
     total = cost.training + cost.attacks
     split = trial.split
     return "\n".join(
@@ -59,7 +62,7 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
             f"attacks   {', '.join(one.label for one in plan.attacks)}",
             f"threats   {', '.join(threat.name for threat in threats)}",
             f"cells     {count_cells(plan)}",
-            f"cost      at most about {_minutes(total)} of CPU: {_minutes(cost.training)} of training, "
+            f"cost      about {_minutes(total)} of CPU if nothing stops early: {_minutes(cost.training)} of training, "
             f"{_minutes(cost.attacks)} of attacks; about {_minutes(total / processes)} with {processes} processes",
             *(f"note      {note}" for note in cost.notes),
         ]
@@ -71,20 +74,16 @@ def estimate(plan: Plan, trial: Trial) -> Estimate:
     training = attacks = 0.0
     notes: list[str] = []
     for spec in plan.models:
-        model = build(
-            spec, trial.data, trial.split.train, folder=plan.folder, seed=0, device=trial.device,
-            where=f"models.{spec.label}",
-        )  # fmt: skip
-        if not pretrained(spec):
-            training += _base_cost(trial, model)
-        pace = _seconds_per_pass(model, trial)
+        began = time.process_time()
+        chains: dict[str, Model | None] = {spec_text(()): _small_base(trial, spec)}
+        training += 0.0 if pretrained(spec) else (time.process_time() - began) * _scale(trial)
         for defense in plan.defenses:
-            for link in defense.chain[-1:]:
-                training += _defense_cost(trial, model, link, notes)
-            attacks += pace * sum(_passes(attack, model, trial, notes) for attack in plan.attacks)
-    return Estimate(
-        training=training * plan.trials, attacks=attacks * plan.trials, notes=tuple(dict.fromkeys(notes))
-    )  # fmt: skip
+            spent, model = _defended(trial, chains, defense.chain, notes)
+            training += spent
+            if model is not None:
+                passes = sum(_passes(attack, model, trial, notes) for attack in plan.attacks)
+                attacks += _seconds_per_pass(model, trial) * passes
+    return Estimate(training=training * plan.trials, attacks=attacks * plan.trials, notes=tuple(dict.fromkeys(notes)))
 
 
 def _small(trial: Trial) -> TrainingData:
@@ -97,21 +96,36 @@ def _scale(trial: Trial) -> float:
     return len(trial.split.train) / min(_ROWS, len(trial.split.train))
 
 
-def _base_cost(trial: Trial, model: Model) -> float:
-    assert model.net is not None
-    began = time.process_time()
-    fit(model, model.net, _small(trial), CrossEntropy(), seed=0)
-    return (time.process_time() - began) * _scale(trial)
+def _small_base(trial: Trial, spec: ModelSpec) -> Model:
+    """Return the base model, trained on a handful of rows where it comes without weights."""
+    model = build(
+        spec, trial.data, trial.split.train, folder=trial.plan.folder, seed=0, device=trial.device,
+        where=f"models.{spec.label}",
+    )  # fmt: skip
+    return (
+        model if model.net is None or pretrained(spec) else fit(model, model.net, _small(trial), CrossEntropy(), seed=0)
+    )
 
 
-def _defense_cost(trial: Trial, model: Model, link: object, notes: list[str]) -> float:
-    began = time.process_time()
-    try:
-        make_defense(link)(model, _small(trial), rng=generator(0))  # type: ignore[arg-type]
-    except Incompatible as reason:
-        notes.append(f"will be skipped: {reason}")
-        return 0.0
-    return (time.process_time() - began) * _scale(trial)
+def _defended(
+    trial: Trial, chains: dict[str, Model | None], chain: tuple[Spec, ...], notes: list[str]
+) -> tuple[float, Model | None]:
+    """Return CPU seconds of the links not measured yet, and the model behind the chain or None."""
+    spent = 0.0
+    for length in range(1, len(chain) + 1):
+        key = spec_text(chain[:length])
+        before = chains[spec_text(chain[: length - 1])]
+        if key in chains or before is None:
+            chains.setdefault(key, None)
+            continue
+        began = time.process_time()
+        try:
+            chains[key] = make_defense(chain[length - 1])(before, _small(trial), rng=generator(0))
+        except Incompatible as reason:
+            notes.append(f"will be skipped: {reason}")
+            chains[key] = None
+        spent += (time.process_time() - began) * _scale(trial)
+    return spent, chains[spec_text(chain)]
 
 
 def _seconds_per_pass(model: Model, trial: Trial) -> float:

@@ -31,6 +31,8 @@ class Task:
     def describe(self, plan: Plan) -> str:
         """Return what is running, for the progress line."""
         verb = "training" if self.kind == "train" else "attacking"
+        if self.kind == "train" and not self.depth:
+            return f"trial {self.trial + 1}: training {plan.models[self.model].label}"
         return f"trial {self.trial + 1}: {verb} {plan.models[self.model].label}, {plan.defenses[self.defense].name}"
 
 
@@ -84,6 +86,11 @@ def count_cells(plan: Plan) -> int:
         for attack in plan.attacks
     )
     return plan.trials * len(plan.models) * len(plan.defenses) * (attacks + 1)
+
+
+def count_steps(plan: Plan) -> int:
+    """Return how many steps the progress counts: every cell, and every chain of defences that is trained."""
+    return count_cells(plan) + sum(len(stage) for stage in tasks(plan)[:-1])
 
 
 def lineup(trial: Trial, model: int) -> tuple[Defended, ...]:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from titer.assess.cells import atomic_write, write_json
 from titer.assess.grid import cache_folder, lineup
+from titer.assess.models import plain_network
 from titer.assess.plan import Plan
 from titer.assess.pool import Listener
 from titer.assess.run import assess, manifest_of, quiet
@@ -51,9 +52,9 @@ def harden(
 def _hand_over(one: Defended, out: Path, evidence: Path) -> Path:
     if one.model is None or one.model.net is None:
         raise SpecError(f"defenses.{one.label} gives no weights for {one.model_label}: {one.reason or 'no network'}")
-    stem = re.sub(r"[^a-z0-9]+", "-", f"{one.model_label}--{one.label}".lower()).strip("-")
+    stem = "--".join(re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-") for label in (one.model_label, one.label))
     provenance = dict(one.model.provenance)
-    save(out / f"{stem}.safetensors", one.model.net.state_dict(), {"titer": json.dumps(provenance)})
+    save(out / f"{stem}.safetensors", plain_network(one.model.net).state_dict(), {"titer": json.dumps(provenance)})
     facts = _facts(one, evidence)
     write_json(out / f"{stem}.json", facts)
     card = out / f"{stem}.md"

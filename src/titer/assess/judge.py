@@ -13,6 +13,7 @@ from torch import Generator, Tensor
 from titer.core.errors import ContractError
 from titer.core.model import Model
 from titer.core.protocols import Attack
+from titer.core.randomness import generator
 from titer.core.threat import Threat
 from titer.engine.metering import Meter
 from titer.threats.balls import size
@@ -112,11 +113,14 @@ def propose(
 def _inside(found: Tensor, clean: Tensor, threat: Threat, *, minimal: bool) -> tuple[Tensor, Tensor]:
     """Return the proposals inside the threat and bool[n], which had to be put back to the clean row."""
     holds: Callable[[Tensor, Tensor], Tensor] = threat.allowed if minimal else threat.contains
+    # A proposal that is not a number is a broken attack: it is put back and told, never mended by the projection.
+    broken = ~found.flatten(1).isfinite().all(1)
     outside = ~holds(found, clean)
     if bool(outside.any()) and not minimal:
         found = found.clone()
         found[outside] = threat.project(found[outside].nan_to_num(), clean[outside])
         outside = ~holds(found, clean)
+    outside = outside | broken
     shape = (-1, *[1] * (clean.dim() - 1))
     return torch.where(outside.view(shape), clean, found), outside
 
@@ -190,3 +194,31 @@ def as_columns(
         "forwards": array(nothing if proposal is None else proposal.forwards),
         "backwards": array(nothing if proposal is None else proposal.backwards),
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attacked:
+    """What `attack_rows` returns: clean predictions, the judged proposals, and the verdict."""
+
+    clean: Prediction
+    proposal: Proposal
+    verdict: Verdict
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of rows that are right when clean and withstood the attack."""
+        return float((~self.verdict.won).float().mean())
+
+
+def attack_rows(
+    attack: Attack, model: Model, x: Tensor, y: Tensor, threat: Threat, *, minimal: bool = False, seed: int = 0
+) -> Attacked:
+    """Attack rows `x` [N, ...] with labels `y` int64[N] and judge the outcome, as an assessment does.
+
+    Attack and judge draw from different seeds. See `propose` for `minimal` and the errors.
+    """
+    clean = predict(model, x, rng=generator(seed, "clean"))
+    won = reached(threat, clean, y)
+    found = propose(attack, model, x, y, threat, won, minimal=minimal, rng=generator(seed, "attack"))
+    judged = verdict(model, x, y, clean, found, threat, minimal=minimal, rng=generator(seed, "judge"))
+    return Attacked(clean=clean, proposal=found, verdict=judged)

@@ -15,7 +15,7 @@ from typing import Any
 from titer import __version__
 from titer.assess.cells import FORMAT_VERSION
 from titer.assess.plan import Plan
-from titer.assess.trial import Trial
+from titer.assess.trial import Trial, trial_seed
 from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, parse
 
@@ -52,6 +52,7 @@ def describe(plan: Plan, trial: Trial, device: str) -> dict[str, Any]:
         "hardware": hardware(device),
         "seed": plan.seed,
         "trials": plan.trials,
+        "trial_seeds": [trial_seed(plan, number) for number in range(plan.trials)],
         "plan_sha256": plan.digest(),
         "data": _data(trial.data, trial),
         "models": [{"label": one.label, "spec": _model_spec(one)} for one in plan.models],

@@ -197,6 +197,11 @@ def _first(names: list[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
 
 
+def plain_network(net: nn.Module) -> nn.Module:
+    """Return the network as the user gave it, without what turns its probabilities into logits."""
+    return net.net if isinstance(net, _Logarithm) else net
+
+
 class _Logarithm(nn.Module):
     """A network that returns probabilities, as one that returns logits."""
 

@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from titer.assess.models import ModelSpec, check_spec
-from titer.core.errors import SpecError, unknown
+from titer.assess.models import ModelSpec
+from titer.assess.plan_checks import NO_DEFENSE, check_plan
+from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Recipe
 from titer.core.registry import UNKNOWN_KEY, Spec, explain, parse
 
 _PATHS = ("folder", "labels", "file")
-NO_DEFENSE = "none"
 
 
 class _Table(BaseModel):
@@ -83,6 +83,7 @@ class AttackPlan:
     label: str
     spec: dict[str, Any]
     minimal: bool
+    single_step: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +157,7 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         source=source,
         folder=folder,
     )
-    _check(plan)
+    check_plan(plan)
     return plan
 
 
@@ -203,72 +204,8 @@ def _attack(spec: Spec, index: int) -> AttackPlan:
     label = settings.pop("label", name)
     found = plugin("attacks", {"name": name}, where)
     full = {"name": name, **found.check(settings, where)}
-    return AttackPlan(label=str(label), spec=full, minimal="minimal" in found.traits)
-
-
-def _check(plan: Plan) -> None:
-    """Check what no single table can: plugins, and labels that must differ."""
-    problems: list[str] = []
-    for model in plan.models:
-        problems += _tried(lambda model=model: check_spec(model, f"models.{model.label}"))
-    for one in plan.defenses:
-        for spec in one.chain:
-            problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))
-    name = parse(plan.data, "data")[0]
-    problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
-    for what, labels in (
-        ("models", [m.label for m in plan.models]),
-        ("attacks", [a.label for a in plan.attacks]),
-        ("defenses", [d.name for d in plan.defenses]),
-        ("threats", [f"{t.label} {eps:g} {t.unit}" for t in plan.threats for eps in t.eps]),
-    ):
-        twice = sorted({label for label in labels if labels.count(label) > 1})
-        if twice:
-            problems.append(f"{what}.label = {twice[0]!r} stands twice: each needs a label of its own")
-    if problems:
-        raise SpecError("; ".join(problems))
-
-
-def _tried(step: Any) -> list[str]:
-    try:
-        step()
-    except SpecError as error:
-        return [str(error)]
-    return []
-
-
-def check_against(plan: Plan, data: ClinicalData) -> None:
-    """Check what depends on the data: units, budgets, features, goals; raise SpecError for the first problem."""
-    for i, threat in enumerate(plan.threats):
-        where = f"threats[{i}]"
-        check_unit(f"{where}.unit", threat.unit, data)
-        limit = _largest(threat, data)
-        if limit is not None and max(threat.eps) > limit:
-            raise SpecError(
-                f"{where}.eps = {max(threat.eps):g} with unit = {threat.unit!r} is more than the whole value range "
-                f"({limit:g} {threat.unit}): is it in another unit? allowed units are {', '.join(data.units)}"
-            )
-        for name in threat.features or ():
-            if name not in (data.feature_names or ()):
-                raise unknown(f"{where}.features", name, data.feature_names or ())
-    for one in plan.defenses:
-        for spec in one.chain:
-            unit = parse(spec, "defenses")[1].get("unit")
-            if unit is not None:
-                check_unit(f"defenses.{one.name}.unit", str(unit), data)
-
-
-def check_unit(where: str, unit: str, data: ClinicalData) -> None:
-    """Raise SpecError for a unit that the data set does not have."""
-    if unit not in data.units:
-        raise unknown(where, unit, data.units)
-
-
-def _largest(threat: ThreatPlan, data: ClinicalData) -> float | None:
-    size = data.units[threat.unit]
-    if data.value_range is None or size == "sd" or threat.norm != "linf":
-        return None
-    return (data.value_range[1] - data.value_range[0]) / float(size)
+    single = "single-step" in found.traits or full.get("steps") == 1
+    return AttackPlan(label=str(label), spec=full, minimal="minimal" in found.traits, single_step=single)
 
 
 def spec_text(spec: Any) -> str:

@@ -14,9 +14,10 @@ from titer.assess import collect
 from titer.assess.cells import CellStore, atomic_write, write_json
 from titer.assess.grid import Task, cache_folder, probe_source, run_cells, tasks, train
 from titer.assess.manifest import describe, now
-from titer.assess.plan import Plan, check_against
+from titer.assess.plan import Plan
+from titer.assess.plan_checks import check_against
 from titer.assess.pool import Executor, Listener, Message, stopped, tell
-from titer.assess.trial import open_trial
+from titer.assess.trial import forget_data, open_trial
 from titer.core.errors import SpecError
 
 
@@ -34,6 +35,7 @@ def assess(
         Interrupted: stopped by the user; what is finished is kept.
     """
     check_device(device)
+    forget_data()
     first = open_trial(plan, 0, cache=cache_folder(), device=device)
     check_against(plan, first.data)
     for family in plan.threats:
@@ -45,7 +47,7 @@ def assess(
         manifest = describe(plan, first, device)
         atomic_write(out / "plan.toml", plan.source)
         try:
-            cells = _run_all(plan, out, device, workers or plan.workers or _workers(), listener)
+            cells = _run_all(plan, out, device, workers or plan.workers or available_cores(), listener)
         except KeyboardInterrupt as error:
             raise stopped(error) from None
         listener(Message("tables and statistics"))
@@ -75,6 +77,7 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
     trial = open_trial(plan, task.trial, cache=cache_folder(), device=device, progress=progress)
     if task.kind == "train":
         train(trial, task.model, task.defense, task.depth)
+        tell(Message(what, done=True))
         return []
     store = CellStore(folder=Path(out))
     done: Callable[[str], None] = lambda cell: tell(Message(f"{what}: {cell}", done=True))  # noqa: E731
@@ -82,7 +85,8 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
     return cells + (probe_source(trial, task.model, task.defense, store) if task.trial == 0 else [])
 
 
-def _workers() -> int:
+def available_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -65,8 +65,8 @@ def gradients_not_zero(subject: Subject) -> Finding:
     lost = (grad == 0).all(1) | ~grad.isfinite().all(1)
     share = float(lost.float().mean())
     doubt = (
-        f"the loss gradient vanishes for {share:.0%} of the patients: attacks that follow it are blind, so robustness "
-        "measured with them says nothing"
+        f"the loss gradient vanishes for {share:.0%} of the patients: attacks that follow it are blind, and a "
+        "robustness measured with them says nothing"
     )
     comfort = f"the loss gradient is alive for {1 - share:.0%} of the patients"
     return Finding(value=share, limit=0.1, fails=share > 0.1, doubt=doubt, comfort=comfort)

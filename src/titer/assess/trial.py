@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -126,7 +127,7 @@ def _loaded(source: bytes, folder: Path) -> tuple[ClinicalData, str]:
 def open_trial(plan: Plan, number: int, *, cache: Path, device: str = "cpu", progress: Progress = silent) -> Trial:
     """Load the plan's data (once a process) and split it for one trial."""
     data, digest = _loaded(plan.source, plan.folder)
-    seed = derive(plan.seed, "trial", number)
+    seed = trial_seed(plan, number)
     split = split_by_patient(data, derive(seed, "split"))
     return Trial(
         number=number,
@@ -140,6 +141,16 @@ def open_trial(plan: Plan, number: int, *, cache: Path, device: str = "cpu", pro
         device=device,
         progress=progress,
     )
+
+
+def trial_seed(plan: Plan, number: int) -> int:
+    """Return the seed of one trial, from which all its others derive."""
+    return derive(plan.seed, "trial", number)
+
+
+def forget_data() -> None:
+    """Forget loaded data: files may have changed since the last assessment of this process."""
+    _loaded.cache_clear()
 
 
 def split_by_patient(data: ClinicalData, seed: int) -> Split:
@@ -213,8 +224,16 @@ def _masks(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, 
             raise SpecError(
                 f"threats.{plan.label}.mask = {plan.mask!r} is not a .npy array of shape {tuple(shape)}: {error}"
             ) from None
-        masks.append(MutableMask(mask=chosen, text=f"only values under the mask {plan.mask} may change"))
+        masks.append(
+            MutableMask(
+                mask=chosen, text=f"only values under the mask {plan.mask} may change (sha256 {_short_digest(path)})"
+            )
+        )
     return tuple(masks)
+
+
+def _short_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from titer.engine.climb import Schedule, climb
     "fgsm",
     paper="Goodfellow, Shlens, Szegedy 2015, arXiv:1412.6572, section 4",
     threat_ids=("NISTAML.022", "AML.T0043.000"),
+    single_step=True,
 )
 def fgsm() -> Attack:
     """Fast gradient sign method.

@@ -21,7 +21,7 @@ def assess(
 
     An interrupted assessment goes on where it was: run the same command again.
     """
-    from titer.assess.grid import count_cells
+    from titer.assess.grid import count_steps
     from titer.assess.plan import load_plan
     from titer.assess.run import assess as run
 
@@ -32,7 +32,7 @@ def assess(
         typer.echo(grid_text(loaded, device=device, workers=workers))
         return
     folder = out or Path("runs") / loaded.name
-    with console_progress(count_cells(loaded)) as listener:
+    with console_progress(count_steps(loaded)) as listener:
         run(loaded, folder, device=device, workers=workers, listener=listener)
     finish(folder)
 

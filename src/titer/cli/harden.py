@@ -18,7 +18,7 @@ def harden(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
 ) -> None:
     """Train the plan's defences once; write weights (safetensors), a model card, and the evidence behind it."""
-    from titer.assess.grid import count_cells
+    from titer.assess.grid import count_steps
     from titer.assess.harden import harden as run
     from titer.assess.harden import hardening_plan
     from titer.assess.plan import load_plan
@@ -26,7 +26,7 @@ def harden(
 
     loaded = hardening_plan(load_plan(plan), defense)
     folder = out or Path("hardened") / loaded.name
-    with console_progress(count_cells(loaded)) as listener:
+    with console_progress(count_steps(loaded)) as listener:
         cards = run(loaded, folder, device=device, workers=workers, listener=listener)
     build(folder / "evidence")
     for card in cards:

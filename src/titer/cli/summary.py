@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pandas as pd
+
+_WIDE = 140
 
 
 def print_summary(folder: Path) -> None:
@@ -13,7 +16,7 @@ def print_summary(folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDE)
     metrics = pd.read_parquet(folder / "metrics.parquet")
     doubts = json.loads((folder / "sanity.json").read_text())["checks"]
     failed = {(one["model"], one["defense"]) for one in doubts if one["result"] == "fail"}

@@ -13,4 +13,6 @@ def need(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise SpecError(f"{module} is not installed ({error}): pip install 'titer[{extra}]'") from None
+        raise SpecError(
+            f"{module} is not installed ({error}): pip install 'titer[{extra}]', in a clone pip install -e '.[{extra}]'"
+        ) from None

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from titer.core.errors import ContractError
 from titer.core.protocols import Attack, Defense, Modality
+from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, Plugin, Spec, parse
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
@@ -21,10 +22,19 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def attack(
-    name: str, *, paper: str, threat_ids: tuple[str, ...], minimal: bool = False
+    name: str, *, paper: str, threat_ids: tuple[str, ...], minimal: bool = False, single_step: bool = False
 ) -> Callable[[Factory], Factory]:
-    """Register an evasion attack. `minimal`: it ignores eps and returns its nearest find."""
-    return _register("attacks", name, paper, threat_ids, frozenset({"minimal"} if minimal else ()))
+    """Register an evasion attack.
+
+    Args:
+        name: its file's name with hyphens.
+        paper: the source, with its equation.
+        threat_ids: NIST AI 100-2e2025 and MITRE ATLAS ids.
+        minimal: it ignores eps and returns its nearest find.
+        single_step: it takes one step; a search that does worse is broken (see `assess.sanity`).
+    """
+    traits = {"minimal": minimal, "single-step": single_step}
+    return _register("attacks", name, paper, threat_ids, frozenset(name for name, holds in traits.items() if holds))
 
 
 def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:
@@ -73,6 +83,11 @@ def make_defense(spec: Spec, where: str = "defenses") -> Defense:
 def make_modality(spec: Spec, where: str = "data") -> Modality:
     """Make a modality from its spec."""
     return cast(Modality, make("modalities", spec, where))
+
+
+def load_data(spec: Spec, where: str = "data") -> ClinicalData:
+    """Load the data set of a modality, checked."""
+    return make_modality(spec, where)()
 
 
 def _register(

@@ -90,9 +90,18 @@ def explain(where: str, error: Mapping[str, Any], allowed: tuple[str, ...]) -> s
 
 def _kind(hint: Any) -> str:
     """Return a hint as a user reads it: `Annotated[int, ...]` as `int`."""
-    if typing.get_origin(hint) is typing.Annotated:
-        hint = typing.get_args(hint)[0]
+    hint = _bare(hint)
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")
+
+
+def _bare(hint: Any) -> Any:
+    """Return a hint without its annotations, also those inside a tuple."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _bare(typing.get_args(hint)[0])
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return tuple[tuple(_bare(one) for one in inner)]  # type: ignore[misc]
+    return hint
 
 
 @dataclass(slots=True)

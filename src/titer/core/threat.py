@@ -124,11 +124,14 @@ class Threat:
         projected = self._pass(x_adv, x)
         if all(rule.shrinks for rule in self.domain):
             return projected
+        outside = (~self.contains(projected, x)).nonzero().flatten()
         for _ in range(_ROUNDS):
-            if bool(self.contains(projected, x).all()):
+            if not len(outside):
                 return projected
-            projected = self._pass(projected, x)
-        return self._pull(projected, x)
+            again = self._pass(projected[outside], x[outside])
+            projected = projected.index_copy(0, outside, again)
+            outside = outside[~self.contains(again, x[outside])]
+        return projected.index_copy(0, outside, self._pull(projected[outside], x[outside]))
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return bool[N]: inside the budget and every rule, and finite."""

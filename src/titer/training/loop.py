@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from titer.core.errors import Incompatible
+from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model, network_model
 from titer.core.protocols import TrainingData
 from titer.core.randomness import generator
@@ -148,7 +148,7 @@ def _train(
         net.eval()
         # The same draws for every epoch's score, so that epochs are compared and not draws.
         score = objective.score(net, logits, data.validation, generator(seed, "score"))
-        data.progress(f"training {model.name}, epoch {epoch}", epoch / data.recipe.epochs)
+        data.progress(f"epoch {epoch} of {data.recipe.epochs}", epoch / data.recipe.epochs)
         stale = 0 if score > best else stale + 1
         if score > best:
             best, best_state = score, copy.deepcopy(net.state_dict())
@@ -215,6 +215,11 @@ def _epoch(
             continue
         net.train()
         loss = objective.loss(net, logits, data.train.x[rows], data.train.y[rows], rng)
+        if not bool(loss.isfinite()):
+            raise SpecError(
+                f"training.learning_rate = {data.recipe.learning_rate:g} is not allowed here: the loss is no longer "
+                "finite; a lower rate, or data nearer to zero, keeps it so"
+            )
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         optimizer.step()

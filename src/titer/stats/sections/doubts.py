@@ -154,8 +154,8 @@ def _power(sections: Mapping[str, Sequence[Row]]) -> Iterator[str]:
         weak = [row for row in tested if not row["significant"] and not row["power"] >= ENOUGH_POWER]
         if weak:
             yield (
-                f"In {len(weak)} of {len(tested)} comparisons {SPOKEN[name]} no difference was found and the power is below "
-                f"{ENOUGH_POWER:g} or unknown: a difference is not shown to be absent there."
+                f"In {len(weak)} of {len(tested)} comparisons {SPOKEN[name]} no difference was found and the power is "
+                f"below {ENOUGH_POWER:g} or unknown: a difference is not shown to be absent there."
             )
         if len(tested) < len(rows):
             untested = len(rows) - len(tested)

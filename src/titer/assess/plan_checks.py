@@ -1,0 +1,104 @@
+"""What a plan is checked for beyond its single tables: plugins, labels, and whether it fits its data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from titer.assess.models import check_spec
+from titer.core.errors import SpecError, unknown
+from titer.core.plugins import make
+from titer.core.record import ClinicalData
+from titer.core.registry import parse
+
+if TYPE_CHECKING:
+    from titer.assess.plan import Plan, ThreatPlan
+
+NO_DEFENSE = "none"
+WORST_CASE = "worst-case"
+
+
+def check_plan(plan: Plan) -> None:
+    """Check what no single table can: plugins, and labels that must differ."""
+    problems: list[str] = []
+    for model in plan.models:
+        problems += _tried(lambda model=model: check_spec(model, f"models.{model.label}"))
+    for one in plan.defenses:
+        for spec in one.chain:
+            problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))
+    problems += _reserved(plan)
+    name = parse(plan.data, "data")[0]
+    problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
+    for what, labels in (
+        ("models", [m.label for m in plan.models]),
+        ("attacks", [a.label for a in plan.attacks]),
+        ("defenses", [d.name for d in plan.defenses]),
+        ("threats", [t.label for t in plan.threats]),
+    ):
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            setting = "threats.family" if what == "threats" else f"{what}.label"
+            problems.append(f"{setting} = {twice[0]!r} stands twice: each needs a name of its own")
+    problems += [
+        f"threats.{t.label}.eps = {list(t.eps)} names a budget twice"
+        for t in plan.threats
+        if len(set(t.eps)) < len(t.eps)
+    ]
+    if problems:
+        raise SpecError("; ".join(problems))
+
+
+def _reserved(plan: Plan) -> list[str]:
+    """Return what is wrong with labels that tables give a meaning of their own."""
+    problems = [
+        f"attacks.label = {one.label!r} is not allowed: tables use that name themselves"
+        for one in plan.attacks
+        if one.label in (NO_DEFENSE, WORST_CASE)
+    ]
+    problems += [
+        f"defenses.label = {one.name!r} is not allowed: {NO_DEFENSE!r} names the undefended model, and it alone"
+        for one in plan.defenses
+        if bool(one.chain) == (one.name == NO_DEFENSE)
+    ]
+    return problems
+
+
+def _tried(step: Any) -> list[str]:
+    try:
+        step()
+    except SpecError as error:
+        return [str(error)]
+    return []
+
+
+def check_against(plan: Plan, data: ClinicalData) -> None:
+    """Check what depends on the data: units, budgets, features, goals; raise SpecError for the first problem."""
+    for i, threat in enumerate(plan.threats):
+        where = f"threats[{i}]"
+        check_unit(f"{where}.unit", threat.unit, data)
+        limit = _largest(threat, data)
+        if limit is not None and max(threat.eps) > limit:
+            raise SpecError(
+                f"{where}.eps = {max(threat.eps):g} with unit = {threat.unit!r} is more than the whole value range "
+                f"({limit:g} {threat.unit}): is it in another unit? allowed units are {', '.join(data.units)}"
+            )
+        for name in threat.features or ():
+            if name not in (data.feature_names or ()):
+                raise unknown(f"{where}.features", name, data.feature_names or ())
+    for one in plan.defenses:
+        for spec in one.chain:
+            unit = parse(spec, "defenses")[1].get("unit")
+            if unit is not None:
+                check_unit(f"defenses.{one.name}.unit", str(unit), data)
+
+
+def check_unit(where: str, unit: str, data: ClinicalData) -> None:
+    """Raise SpecError for a unit that the data set does not have."""
+    if unit not in data.units:
+        raise unknown(where, unit, data.units)
+
+
+def _largest(threat: ThreatPlan, data: ClinicalData) -> float | None:
+    size = data.units[threat.unit]
+    if data.value_range is None or size == "sd" or threat.norm != "linf":
+        return None
+    return (data.value_range[1] - data.value_range[0]) / float(size)
