@@ -69,7 +69,6 @@ def test_clean_data_keep_their_own_rules(name, titer_data):
     names = list(patients)
     assert not any(patients[a] & patients[b] for i, a in enumerate(names) for b in names[i + 1 :])
     assert data.digest() == make("modalities", name)().digest()
-    assert data.default_network in SHELVES["networks"].all()
     assert data.positive is None or 0 <= data.positive < len(data.classes)
     assert data.licence
     assert data.source

@@ -63,7 +63,6 @@ def test_a_table_has_units_of_sd_and_no_box(npz: Write) -> None:
     assert (data.kind, data.domain, data.value_range) == ("table", (), None)
     assert data.units == {"sd": "sd"}
     assert data.feature_names == tuple(names)
-    assert (data.classes, data.positive, data.default_network) == (("a", "b"), 0, "mlp")
 
 
 def test_a_table_with_a_range_has_a_box(npz: Write) -> None:

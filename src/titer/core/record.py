@@ -96,7 +96,6 @@ class ClinicalData:
     feature_units: tuple[str, ...] | None = None
     test_share: float = 0.3
     validation_share: float = 0.15
-    default_network: str = "mlp"
 
     def parts(self) -> Mapping[str, Samples]:
         """Return every part under its name, the pool included."""

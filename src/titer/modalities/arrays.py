@@ -98,7 +98,6 @@ def arrays(
                 feature_units=feature_units,
                 test_share=test_share,
                 validation_share=validation_share,
-                default_network="mlp" if rows.kind == "table" else "small-cnn",
             )
         )
 

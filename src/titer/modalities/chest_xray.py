@@ -46,7 +46,6 @@ def chest_xray() -> Modality:
                 domain=(grey_box(_RANGE),),
                 units=image_units(_RANGE),
                 value_range=_RANGE,
-                default_network="small-cnn",
             )
         )
 

@@ -54,7 +54,6 @@ def cytology(*, test_share: Share = 0.3, validation_share: Share = 0.15) -> Moda
                 feature_units=tuple(_unit(name) for name in names),
                 test_share=test_share,
                 validation_share=validation_share,
-                default_network="mlp",
             )
         )
 

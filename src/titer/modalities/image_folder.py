@@ -92,7 +92,6 @@ def image_folder(
                 value_range=value_range,
                 test_share=test_share,
                 validation_share=validation_share,
-                default_network="small-cnn",
             )
         )
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from titer.report.format import p_phrase
+from titer.report.format import p_phrase, percent
 from titer.report.study import WORST
 
 ALPHA = 0.05
+SMALLEST_CUT = 0.25
+"""A cut that is more than chance may still be too small to matter: a mark needs a quarter of the attack's success."""
 _PER_PATIENT = "per-sample McNemar test of the first trial"
 
 
@@ -26,7 +28,7 @@ class Gain:
         clean_change: accuracy without attack, defended less undefended, as a share.
         p: corrected p value of the test that decided; None where there is none.
         test: name of that test.
-        significant: attack success is lower, and a corrected p is below 0.05.
+        significant: attack success is lower by at least `SMALLEST_CUT`, and a corrected p is below 0.05.
         reason: the same in words.
     """
 
@@ -62,7 +64,7 @@ def read_gain(statistics: Mapping[str, Any], model: str, defense: str, threat: s
         clean_change=None if change is None else change / 100,
         p=p,
         test=test,
-        significant=lower and p is not None and p < ALPHA,
+        significant=lower and p is not None and p < ALPHA and (row.get("relative_reduction_mean") or 0) >= SMALLEST_CUT,
         reason=_reason(row, p, test, lower=lower),
     )
 
@@ -93,5 +95,8 @@ def _reason(row: Mapping[str, Any], p: float | None, test: str, *, lower: bool) 
         return "attack success is not lower than on the undefended model"
     if p is None:
         return f"no test of the reduction is available ({row.get('reason') or 'too few trials'})"
+    cut = row.get("relative_reduction_mean") or 0
+    if p < ALPHA and cut < SMALLEST_CUT:
+        return f"attack success is lower by {percent(cut)} only, less than a quarter ({test}, corrected {p_phrase(p)})"
     word = "significantly" if p < ALPHA else "not significantly"
     return f"attack success {word} lower ({test}, Holm-corrected {p_phrase(p)})"
