@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 # Two processes of one thread beat one process of two; cold imports are faster with bytecode.
 export OMP_NUM_THREADS := 1
-export TITER_DATA ?= $(wildcard ../shared/data)
+export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check bench bench-assess clean

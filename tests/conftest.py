@@ -33,7 +33,7 @@ TABLE_SCALE = torch.tensor([1.0, 2.0, 0.0, 0.5, 1.5, 3.0])
 def titer_data() -> Iterator[Path]:
     """The directory of data sets."""
     named = os.environ.get("TITER_DATA")
-    path = Path(named) if named else Path(__file__).parents[1] / "../shared/data"
+    path = (Path(__file__).parents[1] / (named or "../shared/data")).resolve()  # tests change their directory
     if not path.is_dir():
         pytest.skip("TITER_DATA is not set and ../shared/data does not exist")
     with pytest.MonkeyPatch.context() as patch:

@@ -10,13 +10,13 @@ TINY = """
 name = "tiny"
 trials = 2
 seed = 7
-attacks = ["fgsm", { name = "pgd", steps = 5, step = 0.3 }, "deepfool"]
+attacks = ["fgsm", { name = "pgd", steps = 20 }, "deepfool"]
 
 [data]
 name = "cytology"
 
 [training]
-epochs = 6
+epochs = 25
 batch_size = 32
 learning_rate = 0.01
 

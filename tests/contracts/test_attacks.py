@@ -150,4 +150,4 @@ def test_it_says_what_it_is(plugin):
     assert re.search(r"\d{4}", plugin.paper), "a paper with its year"
     assert plugin.threat_ids
     assert all(THREAT_ID.fullmatch(one) for one in plugin.threat_ids), plugin.threat_ids
-    assert plugin.traits <= {"minimal"}
+    assert plugin.traits <= {"minimal", "single-step"}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,16 +9,6 @@ import pytest
 from PIL import Image
 
 Study = Callable[..., tuple[Path, Path]]
-
-
-@pytest.fixture
-def titer_data(monkeypatch: pytest.MonkeyPatch) -> Path:
-    named = Path(os.environ.get("TITER_DATA") or "../shared/data")
-    path = named if named.is_absolute() else Path(__file__).parents[2] / named
-    if not path.is_dir():
-        pytest.skip(f"the data directory {named} is absent: set TITER_DATA")
-    monkeypatch.setenv("TITER_DATA", str(path))
-    return path
 
 
 @pytest.fixture
