@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from titer.assess.grid import cache_folder
 from titer.assess.judge import predict, propose, reached, verdict
 from titer.assess.manifest import hardware
 from titer.assess.plan import load_plan
@@ -45,7 +45,7 @@ def main() -> None:
     if options.run:
         print(defence_figures(options.run))
     torch.set_num_threads(1)
-    trial = open_trial(load_plan(options.plan), 0, cache=Path(".cache/weights"))
+    trial = open_trial(load_plan(options.plan), 0, cache=cache_folder())
     model = trial.base(trial.plan.models[0])
     threat = trial.threats(trial.plan.threats[0])[-1]
     test = trial.split.test.take(list(np.random.default_rng(0).permutation(len(trial.split.test))[:ROWS]))
@@ -185,7 +185,7 @@ def overhead(model: Model, threat: Threat, test: Samples) -> str:
             began = time.process_time()
             judged(model, spec, threat, test)
             whole.append(time.process_time() - began)
-        added = statistics.median(b / a - 1 for a, b in zip(alone, whole, strict=True))
+        added = min(whole) / min(alone) - 1
         rows.append((name, f"{min(alone):.2f}", f"{min(whole):.2f}", f"{added:.1%}"))
     return table(rows)
 

@@ -16,7 +16,7 @@ from titer.core.protocols import Attack
 from titer.core.randomness import generator
 from titer.core.threat import Threat
 from titer.engine.metering import Meter
-from titer.threats.balls import size
+from titer.threats.balls import sizes
 
 _JUDGED_ROWS = 250
 
@@ -60,6 +60,18 @@ def predict(model: Model, x: Tensor, *, rng: Generator) -> Prediction:
         logits = model.logits if model.draw is None else model.draw(rng)
         outputs = torch.cat([logits(part) for part in x.split(_JUDGED_ROWS)]).float()
     return Prediction(classes=outputs.argmax(1), probabilities=outputs.softmax(1))
+
+
+def predict_proposals(model: Model, clean: Prediction, proposal: Proposal, *, rng: Generator) -> Prediction:
+    """Return the judge's predictions of the proposals; rows that were not attacked keep their clean ones."""
+    rows = proposal.attacked.nonzero().flatten()
+    if not len(rows):
+        return clean
+    found = predict(model, proposal.x_adv[rows], rng=rng)
+    return Prediction(
+        classes=clean.classes.index_copy(0, rows, found.classes),
+        probabilities=clean.probabilities.index_copy(0, rows, found.probabilities),
+    )
 
 
 def propose(
@@ -145,11 +157,11 @@ def verdict(
     Args:
         found: the target's predictions of the proposals, where they are known already.
     """
-    found = found or predict(target, proposal.x_adv, rng=rng)
+    found = found or predict_proposals(target, clean, proposal, rng=rng)
     wrong = reached(threat, clean, y)
     hit = reached(threat, found, y) & proposal.attacked
     scale = threat.budget.scaled(x)
-    distances = {norm: size(norm, proposal.x_adv, x, scale) for norm in ("linf", "l2", "l1")}
+    distances = sizes(proposal.x_adv, x, scale)
     usable = proposal.attacked
     if minimal:
         usable = usable & threat.budget.contains(proposal.x_adv, x)

@@ -11,7 +11,17 @@ import numpy as np
 import pandas as pd
 
 from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
-from titer.assess.judge import Prediction, Proposal, Verdict, as_columns, predict, propose, reached, verdict
+from titer.assess.judge import (
+    Prediction,
+    Proposal,
+    Verdict,
+    as_columns,
+    predict,
+    predict_proposals,
+    propose,
+    reached,
+    verdict,
+)
 from titer.assess.trial import Defended, Trial
 from titer.core.errors import Incompatible
 from titer.core.plugins import make_attack
@@ -94,7 +104,7 @@ class Runner:
         for target in cell.targets:
             assert target.model is not None
             rng = generator(self.trial.seed, "judge", target.model_label, target.label, cell.id)
-            found = predict(target.model, proposal.x_adv, rng=rng)
+            found = predict_proposals(target.model, self.clean(target), proposal, rng=rng)
             for threat in cell.threats:
                 result = verdict(
                     target.model, self._test.x, self._test.y, self.clean(target), proposal, threat,

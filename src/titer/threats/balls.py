@@ -37,6 +37,12 @@ def size(norm: str, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
     return _length(norm, to_units(x_adv - x, scale))
 
 
+def sizes(x_adv: Tensor, x: Tensor, scale: Tensor) -> dict[str, Tensor]:
+    """Return float[N] for each norm's name: the change in units, measured once."""
+    units = to_units(x_adv - x, scale)
+    return {norm: _length(norm, units) for norm in _ORDERS}
+
+
 def _length(norm: str, rows: Tensor) -> Tensor:
     """Return float[N], the norm of each row of [N, ...]."""
     length: Tensor = torch.linalg.vector_norm(rows.flatten(1), ord=_ORDERS[norm], dim=1)
