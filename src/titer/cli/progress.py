@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     from titer.assess.pool import Listener, Message
 
 _LINE_SECONDS = 5.0
+_PACE_STEPS = 30
+_KNOWN_SHARE = 0.1
 
 
 @contextmanager
@@ -53,23 +56,24 @@ class _Lines:
         self._total = total
         self._done = 0
         self._began = time.monotonic()
-        self._first_done = 0.0
+        self._ended: deque[float] = deque(maxlen=_PACE_STEPS)
         self._shown = float("-inf")
 
     def __call__(self, message: Message) -> None:
         now = time.monotonic()
         if message.done:
             self._done += 1
-            self._first_done = self._first_done or now
+            self._ended.append(now)
         if now - self._shown < _LINE_SECONDS and self._done != self._total:
             return
         self._shown = now
         self._print(f"[{self._done}/{self._total}] {_spoken(now - self._began)} gone{self._left(now)}: {message.text}")
 
     def _left(self, now: float) -> str:
-        if self._done < 2:
-            return ""
-        pace = (now - self._first_done) / (self._done - 1)
+        # Trainings come first and take far longer than cells: their pace says nothing about the rest.
+        if self._done < _KNOWN_SHARE * self._total or len(self._ended) < 2:
+            return ", time left not known yet"
+        pace = (now - self._ended[0]) / (len(self._ended) - 1)
         return f", about {_spoken(pace * (self._total - self._done))} left"
 
     def _print(self, line: str) -> None:
