@@ -20,12 +20,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from titer.assess.grid import cache_folder
 from titer.assess.judge import predict, propose, reached, verdict
 from titer.assess.manifest import hardware
 from titer.assess.plan import load_plan
 from titer.assess.trial import Trial, open_trial
 from titer.core.model import Model
+from titer.core.places import weights_cache
 from titer.core.plugins import make_attack
 from titer.core.randomness import generator
 from titer.core.record import Samples
@@ -45,7 +45,7 @@ def main() -> None:
     if options.run:
         print(defence_figures(options.run))
     torch.set_num_threads(1)
-    trial = open_trial(load_plan(options.plan), 0, cache=cache_folder())
+    trial = open_trial(load_plan(options.plan), 0, cache=weights_cache())
     model = trial.base(trial.plan.models[0])
     threat = trial.threats(trial.plan.threats[0])[-1]
     test = trial.split.test.take(list(np.random.default_rng(0).permutation(len(trial.split.test))[:ROWS]))

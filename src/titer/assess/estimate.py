@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from titer.assess.grid import cache_folder, count_cells
+from titer.assess.grid import count_cells
 from titer.assess.models import ModelSpec, build, pretrained
 from titer.assess.plan import AttackPlan, Plan, spec_text
 from titer.assess.plan_checks import check_against
@@ -17,6 +17,7 @@ from titer.assess.run import available_cores, check_device
 from titer.assess.trial import Trial, forget_data, open_trial
 from titer.core.errors import Incompatible
 from titer.core.model import Model
+from titer.core.places import weights_cache
 from titer.core.plugins import make_attack, make_defense
 from titer.core.protocols import TrainingData
 from titer.core.randomness import generator
@@ -44,7 +45,7 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
     check_device(device)
     one_thread()
     forget_data()
-    trial = open_trial(plan, 0, cache=cache_folder(), device=device)
+    trial = open_trial(plan, 0, cache=weights_cache(), device=device)
     check_against(plan, trial.data)
     threats = [threat for family in plan.threats for threat in trial.threats(family)]
     cost = estimate(plan, trial)

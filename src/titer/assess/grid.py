@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
@@ -118,14 +116,6 @@ def train(trial: Trial, model: int, defense: int, depth: int) -> None:
         trial.defended(spec, chain)
     except Incompatible:
         return  # the cells of this defence carry the reason
-
-
-def cache_folder() -> Path:
-    """Return where trained weights are kept: TITER_CACHE, else the user's cache."""
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("TITER_CACHE")
-    return (Path(named) if named else user_cache_path("titer")) / "weights"
 
 
 def probe_source(trial: Trial, model: int, defense: int, store: CellStore) -> list[str]:

@@ -11,13 +11,14 @@ from typing import Any
 import pandas as pd
 
 from titer.assess.cells import atomic_write, write_json
-from titer.assess.grid import cache_folder, lineup
+from titer.assess.grid import lineup
 from titer.assess.models import plain_network
 from titer.assess.plan import Plan
 from titer.assess.pool import Listener
 from titer.assess.run import assess, manifest_of, quiet
 from titer.assess.trial import Defended, open_trial
 from titer.core.errors import SpecError, unknown
+from titer.core.places import weights_cache
 from titer.training.weights import save
 
 
@@ -41,7 +42,7 @@ def harden(
     `evidence/` is the run folder behind the card's numbers.
     """
     evidence = assess(plan, out / "evidence", device=device, workers=workers, listener=listener)
-    trial = open_trial(plan, 0, cache=cache_folder(), device=device)
+    trial = open_trial(plan, 0, cache=weights_cache(), device=device)
     cards = []
     for index in range(len(plan.models)):
         everyone = lineup(trial, index)

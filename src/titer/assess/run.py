@@ -12,13 +12,14 @@ from typing import Any
 
 from titer.assess import collect
 from titer.assess.cells import CellStore, atomic_write, write_json
-from titer.assess.grid import Task, cache_folder, probe_source, run_cells, tasks, train
+from titer.assess.grid import Task, probe_source, run_cells, tasks, train
 from titer.assess.manifest import describe, now
 from titer.assess.plan import Plan
 from titer.assess.plan_checks import check_against
 from titer.assess.pool import Executor, Listener, Message, stopped, tell
 from titer.assess.trial import forget_data, open_trial
 from titer.core.errors import SpecError
+from titer.core.places import weights_cache
 
 
 def quiet(_message: Message) -> None:
@@ -36,7 +37,7 @@ def assess(
     """
     check_device(device)
     forget_data()
-    first = open_trial(plan, 0, cache=cache_folder(), device=device)
+    first = open_trial(plan, 0, cache=weights_cache(), device=device)
     check_against(plan, first.data)
     for family in plan.threats:
         first.threats(family)
@@ -74,7 +75,7 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
     def progress(text: str, done: float) -> None:
         tell(Message(f"{what}: {text}" if done < 1 else what))
 
-    trial = open_trial(plan, task.trial, cache=cache_folder(), device=device, progress=progress)
+    trial = open_trial(plan, task.trial, cache=weights_cache(), device=device, progress=progress)
     if task.kind == "train":
         train(trial, task.model, task.defense, task.depth)
         tell(Message(what, done=True))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 
 from titer.core.errors import SpecError
+from titer.core.places import cache_directory
 
 Arrays = dict[str, np.ndarray]
 
@@ -33,14 +34,6 @@ def data_directory() -> Path | None:
     if not Path(named).is_dir():
         raise SpecError(f"TITER_DATA = {named!r} is not a directory: it holds the data files, or is unset")
     return Path(named)
-
-
-def cache_directory() -> Path:
-    """Return the user's cache: TITER_CACHE, else the platform's."""
-    from platformdirs import user_cache_path
-
-    named = os.environ.get("TITER_CACHE")
-    return Path(named) if named else user_cache_path("titer")
 
 
 def locate(file: DataFile) -> Path | None:
