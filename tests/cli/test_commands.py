@@ -101,3 +101,9 @@ def test_data_list_names_what_is_here(titer, titer_data: Path) -> None:
 
 def test_version(titer) -> None:
     assert titer("--version").strip() == "titer 0.1.0"
+
+
+def test_what_no_attack_could_reach_is_not_shown_as_robust(titer, tmp_path: Path) -> None:
+    text = ONE_TRIAL.replace('unit = "sd"\n\n[[threats]]', 'unit = "sd"\naccess = "scores"\n\n[[threats]]')
+    (tmp_path / "tiny.toml").write_text(text)
+    assert titer("assess", "tiny.toml").count("not attacked") == 6

@@ -21,7 +21,7 @@ def print_summary(folder: Path) -> None:
     doubts = json.loads((folder / "sanity.json").read_text())["checks"]
     failed = {(one["model"], one["defense"]) for one in doubts if one["result"] == "fail"}
     overall = metrics[(metrics["group"] == "all") & (metrics["source"] == metrics["defense"])]
-    threats = list(dict.fromkeys(overall.loc[overall["attack"] == "worst-case", "threat"]))
+    threats = [one["label"] for one in json.loads((folder / "manifest.json").read_text())["threats"]]
     table = Table(title="Accuracy in %, mean ± SD over trials; worst case over the plan's attacks")
     for column in ("model", "defense", "clean", *threats, "doubts"):
         table.add_column(column, justify="left" if column in ("model", "defense", "doubts") else "right")
