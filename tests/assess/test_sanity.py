@@ -87,11 +87,18 @@ def test_randomness_that_is_declared_passes(images, image_threat):
     assert _results(model, part, image_threat("linf", EPS))["randomness-declared"]["result"] == PASS
 
 
-def test_an_attack_that_has_not_converged_is_seen(images, image_threat, monkeypatch):
-    monkeypatch.setattr(sanity, "_STEPS", {"name": "pgd", "steps": 1, "step": 0.02, "random_start": False})
-    results = _results(images.model, images, image_threat("linf", EPS))
+def test_an_attack_that_has_not_converged_is_seen(images, image_threat):
+    weak = {"name": "bim", "steps": 2, "step": 0.02}
+    found = sanity.probe(images.model, images.test.x, images.test.y, image_threat("linf", EPS), seed=0, usual=weak)
+    results = {one["check"]: one for one in found}
     assert results["more-steps-no-worse"]["result"] == FAIL
     assert results["more-steps-no-worse"]["value"] > 0.2
+
+
+def test_the_plans_longest_search_is_the_one_doubted():
+    specs = [{"name": "fgsm"}, {"name": "bim", "steps": 30, "step": 0.1}, {"name": "pgd", "steps": 20, "restarts": 2}]
+    assert sanity.longest_search(specs)["name"] == "pgd"
+    assert sanity.longest_search(specs[:1])["steps"] == 40
 
 
 def test_a_masked_threat_need_not_reach_everyone(images, image_threat):

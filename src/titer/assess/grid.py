@@ -9,11 +9,9 @@ from typing import Literal
 from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
 from titer.assess.plan import AttackPlan, Plan, ThreatPlan, spec_text
 from titer.assess.runner import Runner
-from titer.assess.sanity import PROBES, probe
+from titer.assess.sanity import PROBES, longest_search, probe
 from titer.assess.trial import Defended, Trial, defended
 from titer.core.errors import Incompatible
-
-PROBE = AttackPlan(label="sanity", spec={"name": "sanity", "version": 1, "probes": sorted(PROBES)}, minimal=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +122,21 @@ def probe_source(trial: Trial, model: int, defense: int, store: CellStore) -> li
     ids: list[str] = []
     if one.model is None:
         return ids
+    usual = longest_search(attack.spec for attack in trial.plan.attacks if not attack.minimal)
+    spec = {"name": "sanity", "version": 2, "probes": sorted(PROBES), "usual": usual}
     for family in trial.plan.threats:
         threat = trial.threats(family)[-1]
-        cell = Cell(trial=trial, attack=PROBE, threats=(threat,), source=one, targets=(one,))
+        cell = Cell(
+            trial=trial,
+            attack=AttackPlan(label="sanity", spec=spec, minimal=False),
+            threats=(threat,),
+            source=one,
+            targets=(one,),
+        )
         ids.append(cell.id)
         if store.note(cell.id) is None:
             test = trial.split.test.to(trial.device)
-            checks = probe(one.model, test.x, test.y, threat, seed=trial.seed)
+            checks = probe(one.model, test.x, test.y, threat, seed=trial.seed, usual=usual)
             labels = {"model": one.model_label, "defense": one.label}
             store.save(cell.id, {"format_version": FORMAT_VERSION, "checks": [labels | check for check in checks]})
     return ids

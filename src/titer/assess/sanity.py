@@ -5,8 +5,8 @@ Probes need the model and run once for each defended model and family, in trial 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -23,10 +23,10 @@ from titer.threats.goals import HighestLoss, log_odds_of_error
 from titer.threats.rules import MutableMask
 
 ROWS = 128
-_STEPS = {"name": "pgd", "steps": 40}
-_MORE = {"name": "pgd", "steps": 160, "step": 0.05, "restarts": 2}
+_STEPS: dict[str, Any] = {"name": "pgd", "steps": 40, "step": 0.1, "restarts": 1}
 _CLIMB = {"name": "pgd", "steps": 10, "step": 0.1, "random_start": False}
 _GROWTH = 2.0
+_CROSSING = 2.0
 _DOUBLINGS = 12
 CONSEQUENCE = "robustness overestimated"
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
@@ -34,13 +34,14 @@ PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What a probe looks at: a model, rows it gets right, and a family's largest threat."""
+    """What a probe looks at: a model, rows it gets right, a family's largest threat, and the plan's longest search."""
 
     model: Model
     x: Tensor
     y: Tensor
     threat: Threat
     seed: int
+    usual: Mapping[str, Any] = field(default_factory=lambda: dict(_STEPS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +108,8 @@ def unbounded_attack_succeeds(subject: Subject) -> Finding:
 
 def more_steps_no_worse(subject: Subject) -> Finding:
     """Points of success that four times the steps and a second start add."""
-    usual = _won(subject, _attack(_STEPS, subject, subject.threat))
-    more = _won(subject, _attack(_MORE, subject, subject.threat))
+    usual = _won(subject, _attack(subject.usual, subject, subject.threat))
+    more = _won(subject, _attack(_longer(subject.usual), subject, subject.threat))
     gain = float(more.float().mean()) - float(usual.float().mean())
     doubt = f"a longer search fools {gain:.1%} more of the patients: the attack had not converged"
     comfort = f"four times the steps and a second start change the success by {gain:+.1%}"
@@ -137,12 +138,35 @@ PROBES: dict[str, Callable[[Subject], Finding]] = {
 }
 
 
-def probe(model: Model, x: Tensor, y: Tensor, threat: Threat, *, seed: int) -> list[dict[str, Any]]:
-    """Run every probe on the rows that the model gets right; x is [N, ...], at most `ROWS` are used."""
+def longest_search(specs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the spec with the most steps, restarts counted; 40 steps of pgd where no attack has steps."""
+    searches = [dict(spec) for spec in specs if spec.get("steps", 1) > 1]
+    return max(searches, key=lambda spec: spec["steps"] * spec.get("restarts", 1), default=dict(_STEPS))
+
+
+def _longer(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a search of four times the steps, each half as long, and one start more where it has random ones.
+
+    Its steps can cross the ball at least once: a search of tiny steps is not excused by one of tinier ones.
+    """
+    steps = 4 * spec["steps"]
+    longer = {**spec, "steps": steps}
+    longer |= {"step": max(spec["step"] / 2, _CROSSING / steps)} if "step" in spec else {}
+    return longer | ({"restarts": spec["restarts"] + 1} if "restarts" in spec else {})
+
+
+def probe(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, *, seed: int, usual: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Run every probe on the rows that the model gets right; x is [N, ...], at most `ROWS` are used.
+
+    `usual` is the plan's longest search, which a longer one is held against.
+    """
     with torch.no_grad():
         logits = model.logits if model.draw is None else model.draw(generator(seed, "probe"))
         right = (torch.cat([logits(part) for part in x.split(500)]).argmax(1) == y).nonzero().flatten()[:ROWS]
     subject = Subject(model=model.limited(threat.access), x=x[right], y=y[right], threat=threat, seed=seed)
+    subject = subject if usual is None else replace(subject, usual=usual)
     return [_record(name, check, subject) for name, check in PROBES.items()]
 
 
@@ -170,7 +194,7 @@ def _not_applicable(reason: str) -> dict[str, Any]:
     return {"result": NOT_APPLICABLE, "value": None, "limit": None, "message": reason}
 
 
-def _attack(spec: dict[str, Any], subject: Subject, threat: Threat) -> Tensor:
+def _attack(spec: Mapping[str, Any], subject: Subject, threat: Threat) -> Tensor:
     rng = generator(subject.seed, str(spec), threat.name)
     return threat.project(make_attack(spec)(subject.model, subject.x, subject.y, threat, rng=rng), subject.x)
 
