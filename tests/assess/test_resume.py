@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.assess.plans import tiny
+from tests.assess.plans import TINY, tiny
 from tests.assess.test_run import same_tables
 
 from titer.assess.run import assess
@@ -80,3 +80,12 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(tmp_path: Path) -> None:
     psutil.wait_procs(children, timeout=10)
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
     assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path: Path) -> None:
+    left = tmp_path / "out/cells/.abc.parquet.123.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    one = TINY.replace("trials = 2", "trials = 1").split("[[defenses]]")[0]
+    assess(tiny(tmp_path, one), tmp_path / "out", workers=1)
+    assert not left.exists()

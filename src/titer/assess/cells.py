@@ -67,6 +67,12 @@ def atomic_write(path: Path, content: bytes) -> None:
     partial.replace(path)
 
 
+def sweep(out: Path) -> None:
+    """Delete what a killed process left half-written in a run folder; only for who holds its lock."""
+    for path in out.rglob(".*.part"):
+        path.unlink()
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, keys in order, NaN refused."""
     atomic_write(path, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

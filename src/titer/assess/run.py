@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from titer.assess import collect
-from titer.assess.cells import CellStore, atomic_write, write_json
+from titer.assess.cells import CellStore, atomic_write, sweep
 from titer.assess.grid import Task, probe_source, run_cells, tasks, train
 from titer.assess.manifest import describe, now
 from titer.assess.plan import Plan
@@ -44,12 +44,14 @@ def assess(
     first.check_models()
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
+        sweep(out)
         began = time.perf_counter()
         manifest = describe(plan, first, device)
         atomic_write(out / "plan.toml", plan.source)
         try:
             cells = _run_all(plan, out, device, workers or plan.workers or available_cores(), listener)
         except KeyboardInterrupt as error:
+            sweep(out)
             raise stopped(error) from None
         listener(Message("tables and statistics"))
         manifest |= {"finished": now(), "wall_seconds": round(time.perf_counter() - began, 1)}
@@ -118,6 +120,3 @@ def manifest_of(out: Path) -> dict[str, Any]:
 
     content: dict[str, Any] = json.loads((out / "manifest.json").read_text())
     return content
-
-
-__all__ = ["assess", "check_device", "manifest_of", "quiet", "write_json"]
