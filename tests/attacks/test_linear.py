@@ -37,7 +37,7 @@ def _run(spec, model, x, y, threat):
 
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 @pytest.mark.parametrize("norm", DUAL)
-@pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", {"name": "pgd", "random_start": False}])
+@pytest.mark.parametrize("attack", ["fgsm", "bim", "mim", "pgd", {"name": "pgd", "random_start": False}, "apgd"])
 def test_the_highest_loss_is_reached(attack, norm, scale, linear_model, free_threat):
     model, x, y, weights = _problem(linear_model)
     threat = free_threat(norm, 0.5, scale, HighestLoss())
@@ -50,7 +50,7 @@ def test_the_highest_loss_is_reached(attack, norm, scale, linear_model, free_thr
 
 
 @pytest.mark.parametrize("norm", DUAL)
-@pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd"])
+@pytest.mark.parametrize("attack", ["fgsm", "bim", "mim", "pgd", "apgd"])
 def test_success_is_exactly_where_the_margin_is_short(attack, norm, linear_model, free_threat):
     model, x, y, weights = _problem(linear_model)
     threat = free_threat(norm, 1.0)

@@ -8,8 +8,9 @@ import torch
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import make_attack
-from titer.engine.climb import EOT_DRAWS, MICRO_BATCH, Schedule, climb
+from titer.engine.climb import Schedule, climb
 from titer.engine.metering import Meter
+from titer.engine.rows import EOT_DRAWS, MICRO_BATCH
 from titer.threats.goals import HighestLoss
 
 

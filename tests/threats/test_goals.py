@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from titer.core.errors import SpecError
-from titer.threats.goals import AnyError, HighestLoss, Targeted, goal, log_odds_of_error
+from titer.threats.goals import AnyError, HighestLoss, Targeted, log_odds_of_error
+from titer.threats.naming import goal
 
 CLASSES = ("normal", "pneumonia", "other")
 

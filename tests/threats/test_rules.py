@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from titer.core.threat import Threat
-from titer.threats.balls import BALLS, ball
+from titer.threats.balls import ball
 from titer.threats.goals import AnyError
 from titer.threats.rules import Box, MutableMask, ordered, whole_numbers
 
@@ -66,7 +66,7 @@ def test_whole_numbers_are_rounded():
     assert rule.contains(torch.tensor([[1.0, 2.0], [1.0, 2.001]]), torch.zeros(2, 2)).tolist() == [True, False]
 
 
-@given(st.sampled_from(sorted(BALLS)), st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 5.0]))
+@given(st.sampled_from(["l1", "l2", "linf"]), st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 5.0]))
 def test_a_threat_with_every_kind_of_rule_ends_inside(norm, seed, eps):
     # Cytology's rules: non-negative, worst at least mean; 30 measures of very different size.
     rng = torch.Generator().manual_seed(seed)
@@ -80,7 +80,7 @@ def test_a_threat_with_every_kind_of_rule_ends_inside(norm, seed, eps):
     assert float(((found - x) / scale).abs().amax(1).min()) > 0.05 * eps / 30
 
 
-@pytest.mark.parametrize(("norm", "eps"), [*itertools.product(sorted(BALLS), [0.6, 1.5, 4.2])])
+@pytest.mark.parametrize(("norm", "eps"), [*itertools.product(["l1", "l2", "linf"], [0.6, 1.5, 4.2])])
 def test_whole_numbers_hold_inside_a_ball_that_is_no_whole_number(norm, eps):
     # Rounding leaves a ball of 1.5; what is put back for that would pass for robustness.
     rng = torch.Generator().manual_seed(0)

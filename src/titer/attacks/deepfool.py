@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from titer.core.errors import Incompatible
 from titer.core.model import Model
+from titer.core.needs import Needs
 from titer.core.plugins import Count, Positive, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
-from titer.engine.climb import EOT_DRAWS, MICRO_BATCH
-from titer.threats.balls import per_row, size, step_to_plane
-from titer.threats.goals import AnyError
+from titer.engine.rows import EOT_DRAWS, MICRO_BATCH
+from titer.threats.balls import per_row, size
+from titer.threats.planes import step_to_plane
 from titer.threats.rules import followable
 
 
@@ -21,6 +21,7 @@ from titer.threats.rules import followable
     paper="Moosavi-Dezfooli, Fawzi, Frossard 2016, arXiv:1511.04599, algorithm 2, eq. 10 (Lp: eq. 11 and 12)",
     threat_ids=("NISTAML.022", "AML.T0043.000"),
     minimal=True,
+    needs=Needs(outputs=("classes",), any_error_only=True),
 )
 def deepfool(*, steps: Count = 50, overshoot: Positive = 0.02, candidates: Count = 10) -> Attack:
     """DeepFool, in the threat's own norm.
@@ -32,10 +33,6 @@ def deepfool(*, steps: Count = 50, overshoot: Positive = 0.02, candidates: Count
     """
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        if not isinstance(threat.goal, AnyError):
-            raise Incompatible(f"deepfool knows no goal but any-error, not {threat.goal.name}")
-        if not len(x):
-            return x.clone()
         parts = [
             _walk(model, x, y, rows, threat, (steps, overshoot, candidates), rng=rng)
             for rows in torch.arange(len(x), device=x.device).split(MICRO_BATCH)

@@ -4,6 +4,7 @@
 TiterError
 ├── SpecError       the user's plan, data or weights are wrong: exit status 2, one line, no traceback
 ├── Incompatible    this attack cannot run on this model or threat: a skipped row with its reason
+│   └── TargetFailed    a remote model hangs, answers wrongly or is past its budget: the cell fails, the rest goes on
 ├── ContractError   a plugin broke its contract, or a run folder is damaged: a bug, stop
 └── Interrupted     the user stopped the work: exit status 130, the same command resumes
 ```
@@ -13,6 +14,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+FAILED = "failed: "
+"""Begins the reason of a cell that failed and may succeed later, where a skipped one never will."""
 
 
 class TiterError(Exception):
@@ -25,6 +29,18 @@ class SpecError(TiterError):
 
 class Incompatible(TiterError):  # noqa: N818 - the design's name: a state of a cell, not a failure
     """A plugin cannot work on the given model, threat or data; the cell is skipped with this reason."""
+
+
+class TargetFailed(Incompatible):
+    """A remote model gave no usable answer; the cell fails with this reason, and another call may succeed."""
+
+    @property
+    def reason(self) -> str:
+        """What went wrong, without the word that marks it as a failure."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        return f"{FAILED}{self.reason}"
 
 
 class ContractError(TiterError):

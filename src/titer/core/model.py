@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from titer.core.errors import Incompatible
-from titer.core.threat import Access, Logits
+from titer.core.outputs import Output, decided
+from titer.core.threat import RANK, Access, Logits
 
 if TYPE_CHECKING:
     from torch import Generator
-
-_RANK: dict[Access, int] = {"decision": 0, "scores": 1, "gradient": 2}
 
 
 class Attention(Protocol):
@@ -39,7 +38,8 @@ class Model:
 
     `net` is None for remote, ONNX or tree models. `rebuild` gives the same preprocessing with new weights. `draw` is
     set if and only if the model is randomised: attacks average over draws (expectation over transformation, Athalye et
-    al. 2018). `surrogate` is a differentiable stand-in for the backward pass (BPDA, same paper, section 4.1).
+    al. 2018). `surrogate` is a differentiable stand-in for the backward pass (BPDA, same paper, section 4.1). `exact`
+    is set where `logits` is a faster stand-in (bfloat16, folded layers): it alone says whether an input has won.
     """
 
     name: str
@@ -48,23 +48,26 @@ class Model:
     rebuild: Callable[[nn.Module], Logits] | None = None
     draw: Callable[[Generator], Logits] | None = None
     surrogate: Logits | None = None
+    exact: Logits | None = None
+    output: Output = "classes"
     access: Access = "gradient"
     provenance: Mapping[str, str] = field(default_factory=dict)
     meter: Attention | None = None
 
     def limited(self, access: Access) -> Model:
         """Return what an attacker with `access` can compute; anything else raises Incompatible."""
-        access = min(access, self.access, key=_RANK.__getitem__)
+        access = min(access, self.access, key=RANK.__getitem__)
         if access == "gradient":
             return self
-        draw = self.draw
+        draw, exact = self.draw, self.exact
         return replace(
             self,
-            logits=_closed(self.logits, access),
+            logits=_closed(self.logits, access, self.output),
             net=None,
             rebuild=None,
             surrogate=None,
-            draw=None if draw is None else lambda rng: _closed(draw(rng), access),
+            exact=None if exact is None else _closed(exact, access, self.output),
+            draw=None if draw is None else lambda rng: _closed(draw(rng), access, self.output),
             access=access,
         )
 
@@ -118,15 +121,15 @@ class Model:
         return torch.autograd.grad(value, x)[0]
 
 
-def _closed(logits: Logits, access: Access) -> Logits:
-    """Return the logits without their graph; under `decision` as a one-hot of the predicted class."""
+def _closed(logits: Logits, access: Access, output: Output) -> Logits:
+    """Return the logits without their graph; under `decision` no more than the decision."""
 
     def closed(x: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled():
             raise Incompatible(f"a gradient was asked for under access = {access!r}")
         with torch.no_grad():
             out = logits(x)
-        return out if access == "scores" else nn.functional.one_hot(out.argmax(1), out.shape[1]).to(out.dtype)
+        return out if access == "scores" else decided(output, out)
 
     return closed
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field
 
-from titer.core.errors import ContractError
+from titer.core.errors import ContractError, Incompatible
+from titer.core.needs import Needs
 from titer.core.protocols import Attack, Defense, Modality
 from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, Plugin, Spec, parse
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from titer.core.model import Model
+    from titer.core.threat import Threat
 
 Factory = TypeVar("Factory", bound=Callable[..., Any])
 
@@ -22,19 +30,50 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 def attack(
-    name: str, *, paper: str, threat_ids: tuple[str, ...], minimal: bool = False, single_step: bool = False
+    name: str,
+    *,
+    paper: str,
+    threat_ids: tuple[str, ...],
+    needs: Needs = Needs(),  # noqa: B008 - frozen
+    minimal: bool = False,
+    single_step: bool = False,
+    joint: bool = False,
 ) -> Callable[[Factory], Factory]:
-    """Register an evasion attack.
+    """Register an evasion attack; it is called only with rows, and only where its needs are met.
 
     Args:
         name: its file's name with hyphens.
         paper: the source, with its equation.
         threat_ids: NIST AI 100-2e2025 and MITRE ATLAS ids.
+        needs: access, norms, outputs, goals and mask; anything else is refused with the reason.
         minimal: it ignores eps and returns its nearest find.
         single_step: it takes one step; a search that does worse is broken (see `assess.sanity`).
+        joint: it finds one pattern for all rows, so that a row's outcome depends on the others.
     """
-    traits = {"minimal": minimal, "single-step": single_step}
-    return _register("attacks", name, paper, threat_ids, frozenset(name for name, holds in traits.items() if holds))
+    traits = {"minimal": minimal, "single-step": single_step, "joint": joint}
+    register = _register(
+        "attacks", name, paper, threat_ids, frozenset(trait for trait, holds in traits.items() if holds), needs
+    )
+
+    def guarded(factory: Factory) -> Factory:
+        @wraps(factory)
+        def made(**settings: Any) -> Attack:
+            return _guarded(name, needs, factory(**settings))
+
+        return cast(Factory, register(made))
+
+    return guarded
+
+
+def _guarded(name: str, needs: Needs, run: Attack) -> Attack:
+    def attack(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
+        reason = needs.refused(name, threat, model)
+        if reason is not None:
+            raise Incompatible(reason)
+        # Many a network cannot take a batch of no rows.
+        return run(model, x.contiguous(), y, threat, rng=rng) if len(x) else x.clone()
+
+    return attack
 
 
 def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:
@@ -91,7 +130,12 @@ def load_data(spec: Spec, where: str = "data") -> ClinicalData:
 
 
 def _register(
-    shelf: str, name: str, paper: str, threat_ids: tuple[str, ...], traits: frozenset[str]
+    shelf: str,
+    name: str,
+    paper: str,
+    threat_ids: tuple[str, ...],
+    traits: frozenset[str],
+    needs: Needs | None = None,
 ) -> Callable[[Factory], Factory]:
     def register(factory: Factory) -> Factory:
         stem = factory.__module__.rsplit(".", 1)[-1]
@@ -100,7 +144,14 @@ def _register(
         title = (inspect.getdoc(factory) or "").split("\n", 1)[0].rstrip(".")
         SHELVES[shelf].add(
             Plugin(
-                name=name, shelf=shelf, factory=factory, title=title, paper=paper, threat_ids=threat_ids, traits=traits
+                name=name,
+                shelf=shelf,
+                factory=factory,
+                title=title,
+                paper=paper,
+                threat_ids=threat_ids,
+                traits=traits,
+                needs=needs,
             )
         )
         return factory

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from titer.core.model import Model
+    from titer.core.outputs import Output
     from titer.core.record import ClinicalData, Recipe, Samples
     from titer.core.threat import Region, Threat
 
@@ -27,6 +28,7 @@ class TrainingData:
     """All a defence may see: the training and validation parts, the domain's rules, and how to train.
 
     `units` are sizes of one unit for each name, resolved on the training part: [] or shaped as one row of `x`.
+    `classes` counts what a network returns a logit for: classes, findings, or 1 for a value, as `output` says.
     """
 
     train: Samples
@@ -39,13 +41,14 @@ class TrainingData:
     device: str = "cpu"
     cache: Path | None = None
     progress: Progress = field(default=silent)
+    output: Output = "classes"
 
 
 class Attack(Protocol):
     """An evasion attack: proposes one input for every row; the harness judges."""
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        """Return proposals shaped as `x` [N, ...]; `y` is int64[N].
+        """Return proposals shaped as `x` [N, ...]; `y` is in the form of the model's output.
 
         Raises:
             Incompatible: the attack cannot run on this model or threat.

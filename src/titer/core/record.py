@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from titer.core.outputs import Output
     from titer.core.threat import Region
 
 Kind = Literal["image", "table"]
@@ -20,8 +21,9 @@ Kind = Literal["image", "table"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """Rows of clinical data: `x` [N, ...] float32 in raw units, `y` int64[N], and who each row is of.
+    """Rows of clinical data: `x` [N, ...] float32 in raw units, `y`, and who each row is of.
 
+    `y` is int64[N] of classes, int64[N, L] of findings (0 or 1), float32[N] of a value, or int64[N, H, W] of a mask.
     `groups` maps a subgroup column (`sex`, `age_band`, `site`) to N values; `unknown` where the value is missing.
     """
 
@@ -78,6 +80,9 @@ class ClinicalData:
     `fixed` holds the parts that the data set itself names (`train`, `validation`, `test`); `pool` the rows that each
     trial splits anew by patient. `units` maps a unit's name to the size of one unit in raw values: a number, or
     `sd` for the standard deviation of each feature over the training part. `domain` are the rules that always hold.
+
+    `classes` names the classes, the findings, the one value, or a mask's classes with the background first, as
+    `output` says. `tolerance` is the largest error of a value that does no harm, in the value's own unit.
     """
 
     name: str
@@ -96,6 +101,8 @@ class ClinicalData:
     feature_units: tuple[str, ...] | None = None
     test_share: float = 0.3
     validation_share: float = 0.15
+    output: Output = "classes"
+    tolerance: float | None = None
 
     def parts(self) -> Mapping[str, Samples]:
         """Return every part under its name, the pool included."""
@@ -104,6 +111,8 @@ class ClinicalData:
     def digest(self) -> str:
         """Return the sha256 over all parts, the classes and the rules."""
         sha = hashlib.sha256(repr((self.name, self.classes, self.positive)).encode())
+        if self.output != "classes":
+            sha.update(repr((self.output, self.tolerance)).encode())
         sha.update(repr([rule.describe() for rule in self.domain]).encode())
         for name, part in sorted(self.parts().items()):
             sha.update(f"{name}:{part.digest()}".encode())

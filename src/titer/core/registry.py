@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from titer.core.errors import ContractError, SpecError, nearest, unknown
+from titer.core.needs import Needs
 
 Spec = str | Mapping[str, Any]
 
@@ -34,7 +35,8 @@ class Plugin:
     """A registered factory with what a report says of it.
 
     `paper` cites the source with its equation; `threat_ids` are NIST AI 100-2e2025 and MITRE ATLAS ids; `traits` hold
-    what the harness must know (`minimal`: a least-perturbation attack that ignores eps).
+    what the harness must know (`minimal`: a least-perturbation attack that ignores eps); `needs` is what an attack
+    cannot do without.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Plugin:
     paper: str = ""
     threat_ids: tuple[str, ...] = ()
     traits: frozenset[str] = frozenset()
+    needs: Needs | None = None
 
     def settings(self) -> tuple[Setting, ...]:
         """Return the plugin's settings in the order of its signature."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
+
+    from titer.core.noise import Noise
 
 Access = Literal["gradient", "scores", "decision"]
 Logits = Callable[["Tensor"], "Tensor"]
+RANK: dict[Access, int] = {"decision": 0, "scores": 1, "gradient": 2}
 
 _ROUNDS = 20
 _PULLS = 12
@@ -37,13 +41,25 @@ class Region(Protocol):
         ...
 
 
+Bounds = tuple["Tensor", "Tensor"]
+
+
+@runtime_checkable
+class Boxed(Protocol):
+    """A rule that is a box: every value in its own limits."""
+
+    def bounds(self, x: Tensor) -> Bounds:
+        """Return lowest and highest raw values on the device of `x`; either may be infinite."""
+        ...
+
+
 @runtime_checkable
 class Ball(Region, Protocol):
     """A perturbation budget that a gradient can climb in: a norm ball of radius `eps` in `unit`."""
 
     @property
     def norm(self) -> str:
-        """`linf`, `l2` or `l1`."""
+        """`linf`, `l2`, `l1` or `l0`."""
         ...
 
     @property
@@ -60,6 +76,10 @@ class Ball(Region, Protocol):
         """Return the same ball with another radius."""
         ...
 
+    def project(self, x_adv: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
+        """Return the nearest input of the ball; where one projection can, in the box of `bounds` as well."""
+        ...
+
     @property
     def scale(self) -> Tensor:
         """Raw size of one unit: one number, or one a value."""
@@ -73,13 +93,13 @@ class Ball(Region, Protocol):
         """Step by `step` (in `unit`) in the norm's steepest direction along `grad`."""
         ...
 
-    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Return random inputs of the ball around `x`."""
         ...
 
 
 class Goal(Protocol):
-    """What the attacker wants of the logits [N, K] for true labels y [N]."""
+    """What the attacker wants of the logits [N, K] for true labels y [N]; both in the form of the model's output."""
 
     @property
     def name(self) -> str:
@@ -90,8 +110,16 @@ class Goal(Protocol):
         """Return float[N]: the larger, the nearer the goal."""
         ...
 
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return float[N]: above 0 where the goal is reached, and by how much; what least-perturbation attacks need."""
+        ...
+
     def won(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return bool[N]: the goal is reached."""
+        ...
+
+    def applies(self, y: Tensor) -> Tensor:
+        """Return bool[N]: rows on which the goal makes sense; no finding can be hidden where there is none."""
         ...
 
 
@@ -110,6 +138,11 @@ class Threat:
         """Family with budget, as tables show it: `linf 8/255`, `l2 0.5 range`."""
         unit = self.budget.unit
         return f"{self.family} {self.budget.eps:g}{'' if unit.startswith('/') else ' '}{unit}"
+
+    @property
+    def masked(self) -> bool:
+        """Whether a rule leaves only a part of the input open to change."""
+        return any(getattr(rule, "mask", None) is not None for rule in self.domain)
 
     def at(self, eps: float) -> Threat:
         """Return the same threat with another budget."""
@@ -145,8 +178,15 @@ class Threat:
             inside = inside & rule.contains(x_adv, x)
         return inside
 
+    def bounds(self, x: Tensor) -> Bounds | None:
+        """Return the box of the domain, lowest and highest raw values, or None where there is none."""
+        boxes = [rule.bounds(x) for rule in self.domain if isinstance(rule, Boxed)]
+        if not boxes:
+            return None
+        return reduce(lambda a, b: (a[0].maximum(b[0]), a[1].minimum(b[1])), boxes)
+
     def _pass(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        x_adv = self.budget.project(x_adv, x)
+        x_adv = self.budget.project(x_adv, x, self.bounds(x))
         for rule in self.domain:
             x_adv = rule.project(x_adv, x)
         return x_adv

@@ -35,6 +35,7 @@ class Meter:
             model,
             logits=self._counted(model.logits),
             surrogate=None if model.surrogate is None else self._counted(model.surrogate),
+            exact=None if model.exact is None else self._counted(model.exact),
             draw=None if draw is None else lambda rng: self._counted(draw(rng)),
             meter=self,
         )

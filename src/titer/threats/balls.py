@@ -6,18 +6,22 @@ feature (its standard deviation, say). A feature whose scale is 0 never varies i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from titer.core.errors import SpecError, unknown
+from titer.core.errors import Incompatible, SpecError, unknown
+from titer.core.noise import Noise
+from titer.threats.l1 import l1_projection
 
 _ROUNDING = 4 * torch.finfo(torch.float32).eps
 _SLACK = 1e-5
 _L1_SHARE = 0.01
+
+Bounds = tuple[Tensor, Tensor]
+"""The box around the inputs, in raw values: lowest and highest, broadcastable against them."""
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
@@ -49,7 +53,7 @@ def _length(norm: str, rows: Tensor) -> Tensor:
     return length
 
 
-_ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
+_ORDERS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0, "l0": 0.0}
 
 
 def _contains(norm: str, eps: float, x_adv: Tensor, x: Tensor, scale: Tensor) -> Tensor:
@@ -63,20 +67,20 @@ def _contains(norm: str, eps: float, x_adv: Tensor, x: Tensor, scale: Tensor) ->
     return inside & ((x_adv == x) | (scale > 0)).flatten(1).all(1)
 
 
-def _peaked(rows: Tensor) -> tuple[Tensor, Tensor]:
+def peaked(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row over its largest entry, and float[N], those entries: squares of small ones would be 0."""
     peak = rows.flatten(1).abs().amax(1)
     peak = torch.where(peak > 0, peak, 1.0)
     return rows / per_row(peak, rows), peak
 
 
-def _uniform(x: Tensor, rng: Generator) -> Tensor:
-    return torch.rand(x.shape, generator=rng).to(x)
+def _uniform(x: Tensor, noise: Noise) -> Tensor:
+    return noise.uniform(*x.shape[1:]).to(x)
 
 
-def _radius(x: Tensor, rng: Generator) -> Tensor:
+def _radius(x: Tensor, noise: Noise) -> Tensor:
     """Return float[N]: radii that make directions on the sphere uniform in the unit ball."""
-    return torch.rand(len(x), generator=rng).to(x) ** (1.0 / x.shape[1:].numel())
+    return noise.uniform().to(x) ** (1.0 / x.shape[1:].numel())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,7 @@ class Linf:
         """Return the budget as a sentence."""
         return f"each value changes by at most {self.eps:g} {self.unit}"
 
-    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+    def project(self, x_adv: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:  # noqa: ARG002
         """Clip every change to eps units."""
         limit = self.eps * self.scaled(x)
         return torch.maximum(torch.minimum(x_adv, x + limit), x - limit)
@@ -114,9 +118,9 @@ class Linf:
         """Step by `step` units along the sign of the gradient."""
         return x_adv + (step * self.scaled(x_adv)) * grad.sign()
 
-    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Return uniform draws of the ball."""
-        return x + (2 * _uniform(x, rng) - 1) * (self.eps * self.scaled(x))
+        return x + (2 * _uniform(x, noise) - 1) * (self.eps * self.scaled(x))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,7 @@ class L2:
         """Return the budget as a sentence."""
         return f"the changes' Euclidean norm is at most {self.eps:g} {self.unit}"
 
-    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+    def project(self, x_adv: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:  # noqa: ARG002
         """Shorten every change that is longer than eps units."""
         scale = self.scaled(x)
         length = size(self.norm, x_adv, x, scale)
@@ -155,14 +159,14 @@ class L2:
     def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
         """Step by `step` units along the gradient's direction (in units)."""
         scale = self.scaled(x_adv)
-        direction, _ = _peaked(grad * scale)
+        direction, _ = peaked(grad * scale)
         return x_adv + step * scale * direction / per_row(_length(self.norm, direction).clamp_min(1.0), direction)
 
-    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Return uniform draws of the ball."""
-        normal = torch.randn(x.shape, generator=rng).to(x)
+        normal = noise.normal(*x.shape[1:]).to(x)
         length = torch.linalg.vector_norm(normal.flatten(1), dim=1)
-        return x + self.eps * self.scaled(x) * normal * per_row(_radius(x, rng) / length, x)
+        return x + self.eps * self.scaled(x) * normal * per_row(_radius(x, noise) / length, x)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,15 +191,13 @@ class L1:
         """Return the budget as a sentence."""
         return f"the changes' absolute sum is at most {self.eps:g} {self.unit}"
 
-    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        """Return the nearest point of the ball: soft-thresholding at the level of Duchi et al. 2008, figure 1."""
+    def project(self, x_adv: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:
+        """Return the nearest point of the ball, in the box of `bounds` where there is one."""
         scale = self.scaled(x)
-        flat = to_units(x_adv - x, scale).flatten(1)
-        ordered = flat.abs().sort(dim=1, descending=True).values
-        excess = (ordered.cumsum(1) - self.eps) / torch.arange(1, flat.shape[1] + 1).to(flat)
-        count = (ordered > excess).sum(1).clamp_min(1)
-        level = excess.gather(1, (count - 1).unsqueeze(1)).clamp_min(0.0)
-        shrunk = flat.sign() * (flat.abs() - level).clamp_min(0.0)
+        low, high = (torch.tensor(-torch.inf), torch.tensor(torch.inf)) if bounds is None else bounds
+        change = to_units(x_adv - x, scale)
+        room = to_units(torch.where(change >= 0, high - x, x - low), scale).abs()
+        shrunk = l1_projection(change.flatten(1), room.expand_as(change).flatten(1), self.eps)
         return x + shrunk.view_as(x) * scale
 
     def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
@@ -213,51 +215,66 @@ class L1:
         direction = torch.zeros_like(inner).scatter(1, top, inner.gather(1, top).sign() / count)
         return x_adv + step * self.scaled(x_adv) * direction.view_as(x_adv)
 
-    def sample(self, x: Tensor, rng: Generator) -> Tensor:
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Return uniform draws of the ball: signed exponentials on the sphere, radius by dimension."""
-        magnitude = -torch.log1p(-torch.rand(x.shape, generator=rng)).to(x)
-        direction = magnitude * (_uniform(x, rng) - 0.5).sign()
+        magnitude = -torch.log1p(-noise.uniform(*x.shape[1:])).to(x)
+        direction = magnitude * (_uniform(x, noise) - 0.5).sign()
         length = magnitude.flatten(1).sum(1).clamp_min(1e-30)
-        return x + self.eps * self.scaled(x) * direction * per_row(_radius(x, rng) / length, x)
+        return x + self.eps * self.scaled(x) * direction * per_row(_radius(x, noise) / length, x)
 
 
-BALLS: dict[str, type[Linf] | type[L2] | type[L1]] = {"linf": Linf, "l2": L2, "l1": L1}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L0:
+    """At most eps values change, each by as much as the domain allows; `scale` only says which values may."""
+
+    eps: float
+    scale: Tensor
+    unit: str
+    norm: ClassVar[str] = "l0"
+    shrinks: ClassVar[bool] = True
+
+    def at(self, eps: float) -> L0:
+        """Return the ball of another radius."""
+        return replace(self, eps=eps)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return the raw size of one unit on the device of `x`."""
+        return self.scale.to(x)
+
+    def describe(self) -> str:
+        """Return the budget as a sentence."""
+        return f"at most {self.eps:g} {self.unit} change"
+
+    def project(self, x_adv: Tensor, x: Tensor, bounds: Bounds | None = None) -> Tensor:  # noqa: ARG002
+        """Keep the eps largest changes, in units, of each row."""
+        flat = to_units(x_adv - x, self.scaled(x)).flatten(1).abs()
+        count = min(int(self.eps), flat.shape[1])
+        kept = torch.zeros_like(flat, dtype=torch.bool).scatter(1, flat.topk(count, dim=1).indices, value=True)
+        return torch.where((kept & (flat > 0)).view_as(x), x_adv, x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]; a number of values is counted, not rounded."""
+        changed = (x_adv != x).flatten(1)
+        inside = changed.sum(1) <= self.eps
+        scale = self.scaled(x)
+        return inside & ((x_adv == x) | (scale > 0)).flatten(1).all(1)
+
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:  # noqa: ARG002
+        """Refuse: a number of values is no length to step by."""
+        raise Incompatible("no gradient step has a length in l0: jsma and fmn search there")
+
+    def sample(self, x: Tensor, noise: Noise) -> Tensor:  # noqa: ARG002
+        """Refuse, as `ascend` does."""
+        raise Incompatible("an l0 ball has no uniform draw: jsma and fmn search there")
 
 
-def ball(norm: str, eps: float, scale: Tensor, unit: str, where: str = "threat") -> Linf | L2 | L1:
+BALLS: dict[str, type[Linf] | type[L2] | type[L1] | type[L0]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
+
+
+def ball(norm: str, eps: float, scale: Tensor, unit: str, where: str = "threat") -> Linf | L2 | L1 | L0:
     """Return the ball of a norm; SpecError for an unknown norm or a radius that is not positive and finite."""
     if norm not in BALLS:
         raise unknown(f"{where}.norm", norm, BALLS)
     if not (eps > 0 and eps < float("inf")):
         raise SpecError(f"{where}.eps = {eps!r} is not allowed: a budget is a positive, finite number of {unit!r}")
     return BALLS[norm](eps=float(eps), scale=scale, unit=unit)
-
-
-def step_to_plane(norm: str, normal: Tensor, gap: Tensor, scale: Tensor) -> Tensor:
-    """Return the smallest change, in raw values, that moves `gap` [N] along the plane's `normal` [N, ...].
-
-    Hoelder's equality for the dual norm (Moosavi-Dezfooli et al. 2016, eq. 6 and 11): L2 moves along the normal, Linf
-    along its signs, L1 along its largest entry.
-    """
-    return _PLANE_STEPS[norm](normal * scale, gap) * scale
-
-
-def _plane_l2(normal: Tensor, gap: Tensor) -> Tensor:
-    direction, peak = _peaked(normal)
-    squared = direction.flatten(1).square().sum(1).clamp_min(1.0)
-    return per_row(gap / peak / squared, normal) * direction
-
-
-def _plane_linf(normal: Tensor, gap: Tensor) -> Tensor:
-    total = normal.flatten(1).abs().sum(1).clamp_min(1e-30)
-    return per_row(gap / total, normal) * normal.sign()
-
-
-def _plane_l1(normal: Tensor, gap: Tensor) -> Tensor:
-    flat = normal.flatten(1)
-    top = flat.abs().argmax(1, keepdim=True)
-    step = gap.unsqueeze(1) / flat.gather(1, top).where(flat.gather(1, top) != 0, 1e-30)
-    return torch.zeros_like(flat).scatter(1, top, step).view_as(normal)
-
-
-_PLANE_STEPS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l2": _plane_l2, "linf": _plane_linf, "l1": _plane_l1}

@@ -1,4 +1,4 @@
-"""What the attacker wants, as a loss to climb and a test of success."""
+"""What the attacker wants of a classifier, as a loss to climb, a margin and a test of success."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from titer.core.errors import SpecError
-from titer.core.threat import Goal
 
 
 def log_odds_of_error(logits: Tensor, y: Tensor) -> Tensor:
@@ -18,8 +15,16 @@ def log_odds_of_error(logits: Tensor, y: Tensor) -> Tensor:
     cross-entropy's gradient carries the factor 1 - p_y, which float32 rounds to zero for a confident model (how
     defensive distillation hides its gradients: Carlini and Wagner 2017, arXiv:1608.04644, section IV).
     """
-    others = logits.scatter(1, y.unsqueeze(1), float("-inf"))
-    return others.logsumexp(1) - logits.gather(1, y.unsqueeze(1)).squeeze(1)
+    return _others(logits, y).logsumexp(1) - logits.gather(1, y.unsqueeze(1)).squeeze(1)
+
+
+def lead_of_error(logits: Tensor, y: Tensor) -> Tensor:
+    """Return how far the best other class leads the class y, float[N], for logits [N, K]."""
+    return _others(logits, y).amax(1) - logits.gather(1, y.unsqueeze(1)).squeeze(1)
+
+
+def _others(logits: Tensor, y: Tensor) -> Tensor:
+    return logits.scatter(1, y.unsqueeze(1), float("-inf"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,22 @@ class AnyError:
         """Return the log odds of an error, float[N]: the cross-entropy's direction without its vanishing."""
         return log_odds_of_error(logits, y)
 
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return how far another class leads the true one, float[N]."""
+        return lead_of_error(logits, y)
+
     def won(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return bool[N]: the prediction is not the true class."""
         return logits.argmax(1) != y
 
+    def applies(self, y: Tensor) -> Tensor:
+        """Return bool[N], all True."""
+        return torch.ones_like(y, dtype=torch.bool)
+
 
 @dataclass(frozen=True, slots=True)
 class Targeted:
-    """One class that the attacker wants to see."""
+    """One class that the attacker wants to see: an invented finding, where it is not the true one."""
 
     target: int
     name: str
@@ -48,9 +61,41 @@ class Targeted:
         """Return the log odds of the target class, float[N]."""
         return -log_odds_of_error(logits, torch.full_like(y, self.target))
 
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return how far the target leads every other class, float[N]."""
+        return -lead_of_error(logits, torch.full_like(y, self.target))
+
     def won(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return bool[N]: the prediction is the target, and not rightly so."""
         return (logits.argmax(1) == self.target) & (y != self.target)
+
+    def applies(self, y: Tensor) -> Tensor:
+        """Return bool[N]: the target is not the true class."""
+        return y != self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A finding that the attacker wants overlooked: malignant -> benign."""
+
+    finding: int
+    name: str
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the log odds of any class but the finding, float[N]."""
+        return log_odds_of_error(logits, torch.full_like(y, self.finding))
+
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return how far another class leads the finding, float[N]."""
+        return lead_of_error(logits, torch.full_like(y, self.finding))
+
+    def won(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return bool[N]: the finding is there, and the prediction is another class."""
+        return (logits.argmax(1) != self.finding) & (y == self.finding)
+
+    def applies(self, y: Tensor) -> Tensor:
+        """Return bool[N]: the finding is there."""
+        return y == self.finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +108,14 @@ class HighestLoss:
         """Return the log odds of an error, float[N]: the cross-entropy's direction without its vanishing."""
         return log_odds_of_error(logits, y)
 
+    def margin(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return how far another class leads the true one, float[N]."""
+        return lead_of_error(logits, y)
+
     def won(self, logits: Tensor, y: Tensor) -> Tensor:  # noqa: ARG002 - the protocol's signature
         """Return bool[N], all False."""
         return torch.zeros_like(y, dtype=torch.bool)
 
-
-def goal(name: str, classes: tuple[str, ...], where: str) -> Goal:
-    """Return the goal of a plan: `any-error`, or `targeted:CLASS` with a class's name."""
-    if name == "any-error":
-        return AnyError()
-    kind, _, wanted = name.partition(":")
-    if kind == "targeted" and wanted in classes:
-        return Targeted(classes.index(wanted), name)
-    allowed = ", ".join(["any-error", *(f"targeted:{one}" for one in classes)])
-    raise SpecError(f"{where}.goal = {name!r} is not known: allowed are {allowed}")
+    def applies(self, y: Tensor) -> Tensor:
+        """Return bool[N], all True."""
+        return torch.ones_like(y, dtype=torch.bool)

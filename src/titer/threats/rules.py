@@ -38,6 +38,10 @@ class Box:
         inside = (x_adv >= self._bound(self.low, x)) & (x_adv <= self._bound(self.high, x))
         return inside.flatten(1).all(1)
 
+    def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return lowest and highest raw values on the device of `x`."""
+        return self._bound(self.low, x), self._bound(self.high, x)
+
     def ends(self, x_adv: Tensor, direction: Tensor) -> Tensor:
         """Return bool[N, ...]: the value is at the end of the box that `direction` leads to."""
         top = (x_adv >= self._bound(self.high, x_adv)) & (direction > 0)

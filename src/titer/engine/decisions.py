@@ -1,0 +1,219 @@
+"""What attacks on the decision alone share: counted questions, starting points that reach the goal, and bisection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from titer.core.noise import Noise
+from titer.core.threat import Goal
+from titer.engine.rows import MICRO_BATCH, Rows
+from titer.threats.balls import to_units
+from titer.threats.room import limits, may_change
+
+_NOISES, _GROWTH = 8, 4.0
+_FARTHEST = _GROWTH**_NOISES
+_BLENDS = (0.5, 0.25)
+_DONORS = 5
+_VALUES = 2**24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Questions about `rows`, each counted in `spent` int64[n] and never more than `queries` a row.
+
+    `found` [n, ...] is each row's nearest input that reached the goal, and `nearest` float[n] its distance in the
+    threat's norm: infinity where there is none yet, 0 where the clean row itself reaches the goal. `open` says which
+    values may change. All three are updated in place; `clean` are the answers at the clean rows.
+    """
+
+    rows: Rows
+    queries: int
+    open: Tensor
+    clean: Tensor
+    spent: Tensor
+    found: Tensor
+    nearest: Tensor
+
+    @property
+    def left(self) -> Tensor:
+        """How many questions each row has left, int64[n]."""
+        return self.queries - self.spent
+
+    @property
+    def searched(self) -> Tensor:
+        """Places of the rows that have a find, and could have a nearer one, int64[m]."""
+        return (self.nearest.isfinite() & (self.nearest > 0) & (self.left > 0)).nonzero().flatten()
+
+    def ask(self, at: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask once about one input for each of the rows `at` int64[m] (no row twice).
+
+        Returns:
+            x_adv [m, ...] as the domain allows it, and bool[m]: it reaches the goal. A row without questions left is
+            told no.
+        """
+        inputs = x_adv.clone()
+        hit = torch.zeros(len(at), dtype=torch.bool, device=x_adv.device)
+        free = (self.left[at] > 0).nonzero().flatten()
+        if not len(free):
+            return inputs, hit
+        rows = self.rows.take(at[free])
+        self.spent[at[free]] += 1
+        inputs[free] = self._legal(rows, x_adv[free])
+        hit[free] = rows.look(inputs[free]) & self._allowed(rows, inputs[free])
+        distance = rows.distance(inputs[free])
+        better = hit[free] & (distance < self.nearest[at[free]])
+        self.found[at[free][better]], self.nearest[at[free][better]] = inputs[free][better], distance[better]
+        return inputs, hit
+
+    def poll(self, at: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Ask about many inputs x_adv [m, ...] of the rows `at` int64[m], a row as often as it is named there.
+
+        The answers are for estimates: no find is kept. The caller sees to it that each row has so many questions left.
+        """
+        rows = self.rows.take(at)
+        self.spent.index_add_(0, at, torch.ones_like(at))
+        inputs = self._legal(rows, x_adv)
+        return inputs, self.rows.threat.goal.won(rows.logits(inputs), rows.y)
+
+    def _legal(self, rows: Rows, x_adv: Tensor) -> Tensor:
+        return torch.where(self.open, rows.inside(x_adv), rows.x)
+
+    def _allowed(self, rows: Rows, x_adv: Tensor) -> Tensor:
+        """Return bool[m]; what only shrinks a change has kept its rule already."""
+        if all(rule.shrinks for rule in rows.threat.domain):
+            return torch.ones(len(rows), dtype=torch.bool, device=x_adv.device)
+        return rows.threat.allowed(x_adv, rows.x)
+
+
+def ledgers(rows: Rows, queries: int) -> Iterator[Ledger]:
+    """Ask about each clean row and look for its starting point; then yield the rows in parts that fit the cache.
+
+    A part's random numbers go on from its own count, so that they do not depend on how many parts there are.
+    """
+    whole = _opened(rows, queries)
+    seek_starts(whole)
+    seed = int(torch.randint(2**62, (1,), generator=rows.rng))
+    for at in torch.arange(len(rows), device=rows.x.device).split(MICRO_BATCH):
+        part = replace(rows.take(at), noise=Noise(seed, rows.at[at]))
+        fields = (whole.clean, whole.spent, whole.found, whole.nearest)
+        clean, spent, found, nearest = (field[at] for field in fields)
+        yield Ledger(
+            rows=part, queries=queries, open=whole.open, clean=clean, spent=spent, found=found, nearest=nearest
+        )
+
+
+def _opened(rows: Rows, queries: int) -> Ledger:
+    clean = rows.logits(rows.x)
+    nearest = torch.full((len(rows),), float("inf"), dtype=rows.x.dtype, device=rows.x.device)
+    return Ledger(
+        rows=rows,
+        queries=queries,
+        open=may_change(rows.threat, rows.x),
+        clean=clean,
+        spent=torch.ones_like(rows.at),
+        found=rows.x.clone(),
+        nearest=nearest.masked_fill(rows.won(rows.x, clean), 0.0),
+    )
+
+
+def seek_starts(ledger: Ledger) -> None:
+    """Look for an input of each row that reaches the goal, and keep it in the ledger.
+
+    Tried one after the other: noise, flat inputs, the negative, blends of these with the row, and last the nearest
+    clean rows of the batch that the model decides as the attacker wants this row decided: other patients' images.
+    """
+    for candidate in _candidates(ledger.rows):
+        at = _missing(ledger)
+        ledger.ask(at, candidate[at])
+    for rank in range(_DONORS):
+        at = _missing(ledger)
+        if not len(at):
+            return
+        at, donors = _donors(ledger, at, rank)
+        ledger.ask(at, ledger.rows.x[donors])
+
+
+def _missing(ledger: Ledger) -> Tensor:
+    return (ledger.nearest.isinf() & (ledger.left > 0)).nonzero().flatten()
+
+
+def _candidates(rows: Rows) -> Iterator[Tensor]:
+    """Yield candidates [n, ...]; as many random numbers are drawn whoever still needs them."""
+    x, scale = rows.x, rows.threat.budget.scaled(rows.x)
+    low, high = limits(rows.threat, x)
+    bounded = low.isfinite() & high.isfinite()
+    for count in range(_NOISES):
+        spread = x + _GROWTH**count * scale * rows.noise.quick_normal(*x.shape[1:]).to(x)
+        even = low + (high - low) * rows.noise.uniform(*x.shape[1:]).to(x)
+        noise = torch.where(bounded, even, spread)
+        yield noise
+    ends = [torch.where(end.isfinite(), end, x + far * scale) for end, far in ((low, -_FARTHEST), (high, _FARTHEST))]
+    negative = torch.where(bounded, low + high - x, -x)
+    yield from (*ends, negative)
+    for share in _BLENDS:
+        yield from (x + share * (other - x) for other in (noise, *ends, negative))
+
+
+def _donors(ledger: Ledger, at: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return the rows of `at` that have so many donors, and for each the place of its donor at this rank."""
+    rows, goal = ledger.rows, ledger.rows.threat.goal
+    step = max(1, _VALUES // max(ledger.clean.numel(), 1))
+    takers, donors = [], []
+    for some in at.split(step):
+        fits = _fits(goal, ledger.clean, rows.y[some])
+        apart = _apart(rows, ledger.open, some).masked_fill(~fits, float("inf"))
+        if rank < apart.shape[1]:
+            distance, place = apart.topk(rank + 1, dim=1, largest=False)
+            known = distance[:, rank].isfinite()
+            takers.append(some[known])
+            donors.append(place[known, rank])
+    return torch.cat([at[:0], *takers]), torch.cat([at[:0], *donors])
+
+
+def _fits(goal: Goal, logits: Tensor, y: Tensor) -> Tensor:
+    """Return bool[m, n]: the answer at row n would reach the goal for a row of label m."""
+    every = logits.repeat(len(y), *[1] * (logits.dim() - 1))
+    return goal.won(every, y.repeat_interleave(len(logits), 0)).view(len(y), len(logits))
+
+
+def _apart(rows: Rows, opened: Tensor, some: Tensor) -> Tensor:
+    """Return float[m, n], how far the rows `some` are from each row, in units, where values may change."""
+    scale = rows.threat.budget.scaled(rows.x)
+    units = to_units(torch.where(opened, rows.x, 0.0), scale.expand_as(rows.x)).flatten(1)
+    return torch.cdist(units[some], units, p={"linf": float("inf"), "l1": 1.0}.get(rows.threat.budget.norm, 2.0))
+
+
+def towards(ledger: Ledger, at: Tensor, ends: Tensor, share: Tensor) -> Tensor:
+    """Return inputs at `share` float[m] of the way from the clean rows to `ends` [m, ...].
+
+    On the line; under Linf each value's change is cut at that share of the largest one (Chen et al. 2020, eq. 10).
+    """
+    rows = ledger.rows.take(at)
+    change = ends - rows.x
+    if rows.threat.budget.norm != "linf":
+        return rows.x + rows.per_row(share) * change
+    limit = rows.per_row(share * rows.distance(ends)) * rows.threat.budget.scaled(rows.x)
+    return rows.x + torch.maximum(torch.minimum(change, limit), -limit)
+
+
+def bisect(ledger: Ledger, at: Tensor, ends: Tensor, tolerance: float) -> Tensor:
+    """Return inputs near the boundary, on the goal's side, between the clean rows `at` and `ends` that reach it.
+
+    Args:
+        at: int64[m], no row twice.
+        ends: [m, ...], inputs that reach the goal.
+        tolerance: the bracket's width at which a row is done, as a share of the way.
+    """
+    found = ends.clone()
+    low = torch.zeros(len(at), dtype=ends.dtype, device=ends.device)
+    high = torch.ones_like(low)
+    while bool((high - low > tolerance).any()) and bool((ledger.left[at] > 0).any()):
+        middle = (low + high) / 2
+        inputs, hit = ledger.ask(at, towards(ledger, at, ends, middle))
+        found[hit] = inputs[hit]
+        low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+    return found

@@ -1,0 +1,92 @@
+"""Attacks one after another, each next one on the rows that survived: the per-row worst case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from titer.core.errors import Incompatible
+from titer.core.model import Attention, Model
+from titer.core.needs import Needs
+from titer.core.plugins import make_attack, plugin
+from titer.core.protocols import Attack
+from titer.core.registry import Spec
+from titer.core.threat import Threat
+from titer.engine.rows import blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One attack of an ensemble: its spec, what it needs, and the attack itself."""
+
+    name: str
+    needs: Needs
+    run: Attack
+
+
+def members(specs: Sequence[Spec], where: str) -> tuple[Member, ...]:
+    """Make the attacks of an ensemble.
+
+    Raises:
+        SpecError: an unknown name or setting.
+    """
+    made = []
+    for index, spec in enumerate(specs):
+        found = plugin("attacks", spec, f"{where}[{index}]")
+        run = make_attack(spec, f"{where}[{index}]")
+        made.append(Member(name=found.name, needs=found.needs or Needs(), run=run))
+    return tuple(made)
+
+
+def strongest(
+    ensemble: Sequence[Member], model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator
+) -> Tensor:
+    """Return for each row of `x` [N, ...] the first find that won under the threat, or else the last attack's.
+
+    Attacks that cannot meet this model and threat are left out.
+
+    Raises:
+        Incompatible: none of them can.
+    """
+    able = [one for one in ensemble if one.needs.refused(one.name, threat, model) is None]
+    if not able:
+        reasons = "; ".join(str(one.needs.refused(one.name, threat, model)) for one in ensemble)
+        raise Incompatible(f"no attack of the ensemble can run here: {reasons}")
+    found, live = x.clone(), torch.arange(len(x), device=x.device)
+    for one in able:
+        tried = one.run(_watching(model, live), x[live], y[live], threat, rng=rng)
+        inside = threat.project(tried, x[live])
+        found[live] = inside
+        live = live[~_won(model, inside, x, y, live, threat, rng)]
+        if not len(live):
+            break
+    return found
+
+
+def _won(model: Model, x_adv: Tensor, x: Tensor, y: Tensor, live: Tensor, threat: Threat, rng: Generator) -> Tensor:
+    """Return bool[n]: these finds stay inside the threat and reach its goal; a forward pass each."""
+    inside = threat.contains(x_adv, x[live])
+    parts = [rows.look(x_adv[rows.at]) for rows in blocks(_watching(model, live), x_adv, y[live], threat, rng)]
+    return inside & torch.cat(parts)
+
+
+def _watching(model: Model, live: Tensor) -> Model:
+    """Return the model with its passes attributed to the rows `live` of the whole batch."""
+    if model.meter is None:
+        return model
+    return replace(model, meter=_Places(model.meter, live))
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """A meter for a part of the batch."""
+
+    meter: Attention
+    live: Tensor
+
+    def attend(self, rows: Tensor) -> None:
+        """Attribute the coming passes to these rows of the part."""
+        self.meter.attend(self.live[rows])

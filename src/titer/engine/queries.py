@@ -1,0 +1,96 @@
+"""The engine of random search on scores: propose a change, ask once, keep it where the goal came nearer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from titer.core.model import Model
+from titer.core.threat import Threat
+from titer.engine.ascent import State, taken
+from titer.engine.rows import Rows, blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One attack's mathematics: where it begins, and what it asks next.
+
+    Each question is one query a row, `queries` of them at most. The engine keeps in the state `x_adv`, the best input
+    so far; `value` float[n], its margin; and `accepted` bool[n], whether the last proposal became `x_adv`. `propose`
+    returns the candidates, inside the threat, and the state with whatever else it remembers.
+    """
+
+    queries: int
+    start: Callable[[Rows], State]
+    propose: Callable[[Rows, State, int], tuple[Tensor, State]]
+
+
+def search(model: Model, x: Tensor, y: Tensor, threat: Threat, plan: Search, *, rng: Generator) -> Tensor:
+    """Return for each row of `x` [N, ...] the first candidate that won, or else the best one."""
+    found = x.clone()
+    for block in blocks(model, x, y, threat, rng):
+        found[block.at] = _searched(block, plan)
+    return found
+
+
+def _searched(rows: Rows, plan: Search) -> Tensor:
+    state = plan.start(rows)
+    found = state["x_adv"].clone()
+    live = torch.arange(len(rows), device=found.device)
+    candidate = state["x_adv"]
+    nothing = torch.full((len(rows),), -float("inf"), dtype=found.dtype, device=found.device)
+    state = {**state, "value": nothing, "accepted": torch.ones_like(live, dtype=torch.bool)}
+    for query in range(plan.queries):
+        logits = rows.logits(candidate)
+        hit = rows.won(candidate, logits)
+        state = _accepted(rows, state, candidate, rows.threat.goal.margin(logits, rows.y))
+        if bool(hit.any()):
+            found[live[hit]] = candidate[hit]
+            keep = ~hit
+            if not bool(keep.any()):
+                return found
+            live, rows, state = live[keep], rows.take(keep), taken(state, keep)
+        if query < plan.queries - 1:
+            candidate, state = plan.propose(rows, state, query)
+    found[live] = state["x_adv"]
+    return found
+
+
+def _accepted(rows: Rows, state: State, candidate: Tensor, value: Tensor) -> State:
+    better = value > state["value"]
+    return {
+        **state,
+        "x_adv": torch.where(rows.per_row(better), candidate, state["x_adv"]),
+        "value": torch.where(better, value, state["value"]),
+        "accepted": better,
+    }
+
+
+def opened(threat: Threat, x: Tensor) -> Tensor:
+    """Return bool, shaped as one row of x [N, ...]: the values that may change; all, where a threat lets none."""
+    free = (threat.budget.scaled(x) > 0).expand(x.shape[1:])
+    for rule in threat.domain:
+        mask = getattr(rule, "mask", None)
+        if mask is not None:
+            free = free & mask.to(x.device)
+    return free if bool(free.any()) else torch.ones_like(free)
+
+
+def ends(rows: Rows) -> tuple[Tensor, Tensor]:
+    """Return the lowest and the highest that Linf and the shrinking rules allow each value, both [n, ...]."""
+    ball, x = rows.threat.budget, rows.x
+    limit = ball.eps * ball.scaled(x)
+    low, high = x - limit, x + limit
+    for rule in rows.threat.domain:
+        if rule.shrinks:
+            low, high = rule.project(low, x), rule.project(high, x)
+    return low, high
+
+
+def settled(rows: Rows, candidate: Tensor) -> Tensor:
+    """Return a candidate that keeps the budget and every shrinking rule, inside the other rules too."""
+    separable = all(rule.shrinks for rule in rows.threat.domain)
+    return candidate if separable else rows.threat.project(candidate, rows.x)

@@ -1,0 +1,124 @@
+"""The rows an attack works on: one view of model, threat and random numbers, from which won rows are taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from titer.core.model import Evaluation, Model
+from titer.core.noise import Noise
+from titer.core.threat import Threat
+from titer.threats.balls import size
+from titer.threats.rules import followable
+
+EOT_DRAWS = 16
+"""Draws averaged for a randomised model (expectation over transformation)."""
+
+MICRO_BATCH = 250
+"""Rows a pass: large enough for the matrix kernels, small enough for the cache."""
+
+_BLOCK_VALUES = 2**25
+
+RowLoss = Callable[..., Tensor]
+"""From logits [n, K], y and whatever else of each row it needs to float[n]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Clean rows `x` [n, ...] with their `y`, and their places `at` int64[n] in the attack's batch.
+
+    Passes go through here, so that they are metered, cut into micro-batches, and averaged over a randomised model.
+    """
+
+    model: Model
+    threat: Threat
+    x: Tensor
+    y: Tensor
+    at: Tensor
+    noise: Noise
+    rng: Generator
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def take(self, keep: Tensor) -> Rows:
+        """Return the rows that `keep` (mask or indices) names."""
+        return replace(self, x=self.x[keep], y=self.y[keep], at=self.at[keep], noise=self.noise.take(keep))
+
+    def evaluate(self, x_adv: Tensor, loss: RowLoss | None = None, *own: Tensor) -> Evaluation:
+        """Return logits and the input gradient of `loss` (the goal's by default) at x_adv [n, ...].
+
+        `own` are tensors of n rows that the loss takes after logits and y.
+        """
+        loss = loss or self.threat.goal.loss
+        parts = [self._evaluated(x_adv, part, loss, own) for part in _parts(len(self))]
+        return parts[0] if len(parts) == 1 else Evaluation(*(torch.cat(both) for both in zip(*parts, strict=True)))
+
+    def _evaluated(self, x_adv: Tensor, part: slice, loss: RowLoss, own: tuple[Tensor, ...]) -> Evaluation:
+        y, kept = self.y[part], [value[part] for value in own]
+        self.model.attend(self.at[part])
+        return self.model.evaluate(lambda logits: loss(logits, y, *kept), x_adv[part], draws=EOT_DRAWS, rng=self.rng)
+
+    def logits(self, x_adv: Tensor) -> Tensor:
+        """Return the logits at x_adv, [n, ...]: one forward pass a row, and one draw of a randomised model."""
+        return torch.cat([self._logits(x_adv[part], self.at[part]) for part in _parts(len(self))])
+
+    def many_logits(self, x_adv: Tensor) -> Tensor:
+        """Return the logits [n, m, ...] of m inputs a row, x_adv [n, m, ...]."""
+        flat, at = x_adv.flatten(0, 1), self.at.repeat_interleave(x_adv.shape[1])
+        logits = torch.cat([self._logits(flat[part], at[part]) for part in _parts(len(flat))])
+        shaped: Tensor = logits.unflatten(0, x_adv.shape[:2])
+        return shaped
+
+    def _logits(self, x_adv: Tensor, at: Tensor) -> Tensor:
+        self.model.attend(at)
+        with torch.no_grad():
+            logits: Tensor = (self.model.logits if self.model.draw is None else self.model.draw(self.rng))(x_adv)
+            return logits
+
+    def won(self, x_adv: Tensor, logits: Tensor) -> Tensor:
+        """Return bool[n]: the goal is reached, confirmed in full precision where `logits` came from a fast stand-in."""
+        hit = self.threat.goal.won(logits, self.y)
+        if self.model.exact is not None and bool(hit.any()):
+            places = hit.nonzero().flatten()
+            self.model.attend(self.at[places])
+            with torch.no_grad():
+                hit[places] = self.threat.goal.won(self.model.exact(x_adv[places]), self.y[places])
+        return hit
+
+    def look(self, x_adv: Tensor) -> Tensor:
+        """Return bool[n]: the goal is reached at x_adv; one query a row."""
+        return self.won(x_adv, self.logits(x_adv))
+
+    def follow(self, x_adv: Tensor, direction: Tensor) -> Tensor:
+        """Return `direction` [n, ...] with zeros where a rule of the domain lets no value follow it."""
+        return followable(self.threat.domain, x_adv, direction)
+
+    def inside(self, x_adv: Tensor) -> Tensor:
+        """Return x_adv inside the domain; the budget is left open, as least-perturbation attacks ignore eps."""
+        for rule in self.threat.domain:
+            x_adv = rule.project(x_adv, self.x)
+        return x_adv
+
+    def distance(self, x_adv: Tensor) -> Tensor:
+        """Return float[n], the change in the threat's own norm and unit."""
+        return size(self.threat.budget.norm, x_adv, self.x, self.threat.budget.scaled(self.x))
+
+    def per_row(self, values: Tensor) -> Tensor:
+        """Return float[n] shaped to multiply rows of x."""
+        return values.view(-1, *[1] * (self.x.dim() - 1))
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + MICRO_BATCH) for start in range(0, max(count, 1), MICRO_BATCH))
+
+
+def blocks(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator) -> Iterator[Rows]:
+    """Yield the rows in blocks that memory can hold the state of; most batches are one block."""
+    seed = int(torch.randint(2**62, (1,), generator=rng))
+    step = max(MICRO_BATCH, _BLOCK_VALUES // max(x.shape[1:].numel(), 1))
+    for at in torch.arange(len(x), device=x.device).split(step):
+        yield Rows(model=model, x=x[at], y=y[at], threat=threat, at=at, noise=Noise(seed, at), rng=rng)
