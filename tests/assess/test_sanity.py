@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from titer.assess import sanity
-from titer.assess.sanity import FAIL, NOT_APPLICABLE, PASS, PROBES, compare_outcomes, probe
+from titer.assess.agreement import ALARM, FAIL, NOT_APPLICABLE, PASS, Kind, compare_outcomes, confirmed
+from titer.assess.sanity import PROBES, probe
 from titer.core.model import Model
 
 EPS = 6.0
@@ -143,10 +144,18 @@ def _outcomes(rows):
 
 
 def _compared(rows):
-    checks = compare_outcomes(_outcomes(rows), frozenset({"fgsm"}), frozenset({"pgd"}))
+    checks = compare_outcomes(_outcomes(rows), KINDS)
     return {(one["defense"], one["check"]): one["result"] for one in checks}
 
 
+KINDS = {
+    "fgsm": Kind(single_step=True),
+    "pgd": Kind(effort=40),
+    "apgd": Kind(effort=100),
+    "fmn": Kind(minimal=True, effort=100),
+    "square": Kind(access="scores"),
+    "universal": Kind(joint=True, effort=1000),
+}
 ITERATIVE, TRANSFER = "iterative-no-worse-than-single-step", "white-box-no-worse-than-transfer"
 
 
@@ -178,5 +187,48 @@ def test_attacks_count_together_for_each_patient():
     # Two attacks that fool different patients are together as strong as one that fools all of them.
     frame = _outcomes([("jpeg", "jpeg", "a", 50), ("jpeg", "jpeg", "b", 0), ("jpeg", "none", "a", 100)])
     frame.loc[(frame["attack"] == "b") & (frame["sample_id"] >= 50), "won"] = True
-    checks = compare_outcomes(frame, frozenset(), frozenset())
+    checks = compare_outcomes(frame, {})
     assert {one["check"]: one["result"] for one in checks}[TRANSFER] == PASS
+
+
+BLACK_BOX, EFFORT = "white-box-no-worse-than-black-box", "more-effort-no-worse"
+LEAST = "least-perturbation-no-worse-than-fixed-budget"
+
+
+@pytest.mark.parametrize(("white", "black", "result"), [(40, 10, PASS), (40, 41, PASS), (40, 50, FAIL)])
+def test_seeing_the_gradient_must_not_do_worse_than_scores(white, black, result):
+    """Masked gradients: the random search finds what the gradient does not show."""
+    checks = _compared([("none", "none", "pgd", white), ("none", "none", "square", black)])
+    assert checks[("none", BLACK_BOX)] == result
+
+
+@pytest.mark.parametrize(("longer", "shorter", "result"), [(50, 40, PASS), (50, 51, PASS), (50, 60, ALARM)])
+def test_attacks_of_one_family_keep_their_order(longer, shorter, result):
+    checks = _compared([("none", "none", "apgd", longer), ("none", "none", "pgd", shorter)])
+    assert checks[("none", EFFORT)] == result
+
+
+@pytest.mark.parametrize(("least", "fixed", "result"), [(50, 40, PASS), (50, 54, PASS), (20, 60, ALARM)])
+def test_a_least_perturbation_attack_that_a_fixed_budget_beats_is_told(least, fixed, result):
+    """A C&W without its search, or a stuck FMN, of some peers: they would show here."""
+    checks = _compared([("none", "none", "fmn", least), ("none", "none", "pgd", fixed)])
+    assert checks[("none", LEAST)] == result
+
+
+def test_one_pattern_for_everyone_is_held_to_no_order():
+    checks = _compared([("none", "none", "universal", 5), ("none", "none", "pgd", 60)])
+    assert ("none", EFFORT) not in checks
+
+
+@pytest.mark.parametrize(
+    ("wins", "unconfirmed", "randomised", "result"),
+    [
+        (0, 0, False, NOT_APPLICABLE),
+        (100, 0, False, PASS),
+        (100, 1, False, ALARM),
+        (100, 4, True, PASS),
+        (100, 9, True, ALARM),
+    ],
+)
+def test_a_success_that_a_second_look_does_not_confirm_is_told(wins, unconfirmed, randomised, result):
+    assert confirmed("pgd", wins, unconfirmed, randomised=randomised)["result"] == result

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from titer.assess.judge import predict, propose, reached, verdict
+from titer.assess.judge import predict, propose, verdict
 from titer.core.errors import Incompatible
 from titer.core.model import network_model
 from titer.core.registry import SHELVES

@@ -13,7 +13,8 @@ from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from titer.core.model import Model
 
@@ -22,6 +23,8 @@ Precision = Literal["float32", "bfloat16"]
 _AGREEMENT: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 1e-1}
 _ROWS = 4
 _IMAGE_DIMENSIONS = 4
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 _made: WeakKeyDictionary[nn.Module, dict[Precision, nn.Module | None]] = WeakKeyDictionary()
 
@@ -75,12 +78,20 @@ class _Quick(nn.Module):
 
 def _folded(net: nn.Module) -> nn.Module | None:
     """Return a copy with every batch norm behind a convolution folded into it; None where there is none to fold."""
-    from torch.fx.experimental.optimization import fuse
-
-    if not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in net.modules()):
+    if not any(isinstance(part, _NORMS) for part in net.modules()):
         return None
     try:
-        folded: nn.Module = fuse(copy.deepcopy(net))
+        traced = fx.symbolic_trace(copy.deepcopy(net))
     except Exception:  # noqa: BLE001 - tracing runs the user's own code, which may do anything
         return None
-    return folded
+    for node in [one for one in traced.graph.nodes if one.op == "call_module"]:
+        before, norm = node.args[0] if node.args else None, traced.get_submodule(node.target)
+        if not isinstance(norm, _NORMS) or not isinstance(before, fx.Node) or before.op != "call_module":
+            continue
+        convolution = traced.get_submodule(str(before.target))
+        if isinstance(convolution, _CONVOLUTIONS) and len(before.users) == 1 and norm.track_running_stats:
+            traced.set_submodule(str(before.target), fuse_conv_bn_eval(convolution, norm))
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced

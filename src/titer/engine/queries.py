@@ -79,6 +79,15 @@ def opened(threat: Threat, x: Tensor) -> Tensor:
     return free if bool(free.any()) else torch.ones_like(free)
 
 
+def shuffled(threat: Threat, x: Tensor, rng: Generator) -> Tensor:
+    """Return the flat places of the values of a row that may change, in an order drawn from `rng`, int64[d].
+
+    One order for all: a row that begins at a place of its own meets every order equally often.
+    """
+    places = opened(threat, x).reshape(-1).nonzero().flatten()
+    return places[torch.randperm(len(places), generator=rng).to(places.device)]
+
+
 def ends(rows: Rows) -> tuple[Tensor, Tensor]:
     """Return the lowest and the highest that Linf and the shrinking rules allow each value, both [n, ...]."""
     ball, x = rows.threat.budget, rows.x

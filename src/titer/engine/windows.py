@@ -9,8 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from titer.core.threat import Threat
-from titer.engine.queries import opened
-from titer.engine.rows import Rows
+from titer.engine.queries import opened, shuffled
 
 _TILES = 5
 
@@ -26,9 +25,9 @@ class Window:
     cells: Tensor
     pattern: Tensor
 
-    def draw(self, rows: Rows) -> Tensor:
-        """Return the flat places of one window a row, int64[n, k]."""
-        return self.starts[rows.noise.integers(len(self.starts))].unsqueeze(1) + self.cells
+    def at(self, numbers: Tensor) -> Tensor:
+        """Return the flat places of one window a row, int64[n, k], picked by large random numbers int64[n]."""
+        return self.starts[numbers % len(self.starts)].unsqueeze(1) + self.cells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +100,7 @@ def field(threat: Threat, x: Tensor, rng: Generator) -> Field:
     may = opened(threat, x)
     if may.dim() > 1:
         return Field(channels=may.shape[0], sizes=tuple(may.shape[1:]), open=may, free=may.any(0), order=None)
-    places = may.reshape(-1).nonzero().flatten()
-    order = places[torch.randperm(len(places), generator=rng).to(places.device)]
+    order = shuffled(threat, x, rng)
     free = torch.ones_like(order, dtype=torch.bool)
     return Field(channels=1, sizes=(len(order),), open=may, free=free, order=order)
 
