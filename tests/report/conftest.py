@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.report.simulate import IMAGE, SINGLE, TABLE
+from tests.report.simulate_newer import AGE, BRAIN
 from tests.report.simulate_run import write_run
 from titer.report.build import build
 
-SCENES = {"image": IMAGE, "table": TABLE, "single": SINGLE}
+SCENES = {"image": IMAGE, "table": TABLE, "single": SINGLE, "brain": BRAIN, "age": AGE}
 
 
 @pytest.fixture(scope="session")

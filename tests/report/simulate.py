@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 KEYS = ["model", "defense", "source", "attack", "threat"]
+MINIMAL = ("carlini-wagner", "fmn")
+STRENGTH = {"none": 0.0, "fgsm": 0.7, "square": 0.8, "hopskipjump": 0.75, "carlini-wagner": 1.05, "fmn": 1.1}
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Scene:
     groups: tuple[str, ...]
     failing: tuple[str, ...] = ()
     title: str = "Simulated assessment"
+    newer: bool = False
+    goals: dict[str, str] = field(default_factory=dict)
+    surrogates: tuple[str, ...] = ()
+    output: str = "classes"
+    output_unit: str = ""
 
 
 IMAGE = Scene(
@@ -107,10 +114,14 @@ def simulate_outcomes(scene: Scene) -> pd.DataFrame:
             clean = np.where(right, people["label"], (people["label"] + 1) % len(scene.classes))
             base = people.assign(model="small-cnn", defense=defense, clean_prediction=clean, trial=trial)
             frames.append(_attacked(base, scene, defense, "none", ("none", "none", 0.0, ""), toughness, right, rng))
-            pairs = itertools.product(scene.attacks, scene.threats, dict.fromkeys((defense, "none")))
+            pairs = itertools.product(scene.attacks, scene.threats, _sources(scene, defense))
             frames += [_attacked(base, scene, src, a, t, toughness, right, rng) for a, t, src in pairs]
     table = pd.concat(frames, ignore_index=True)
     return table.assign(run="abc", cell="c0ffee", access="gradient", forwards=40.0, backwards=20.0)
+
+
+def _sources(scene: Scene, defense: str) -> list[str]:
+    return [*dict.fromkeys((defense, "none")), *(f"surrogate: {name}" for name in scene.surrogates)]
 
 
 def _people(scene: Scene, trial: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -135,12 +146,12 @@ def _attacked(
 ) -> pd.DataFrame:
     family, norm, eps, unit = threat
     largest = max(one[2] for one in scene.threats if one[0] == family) if attack != "none" else 1.0
-    strength = {"none": 0.0, "fgsm": 0.7, "square": 0.8, "carlini-wagner": 1.05}.get(attack, 1.0)
-    if source == "none" and base["defense"].iloc[0] != "none":
+    strength = STRENGTH.get(attack, 1.0)
+    if source != base["defense"].iloc[0] and attack != "none":
         strength *= 0.3
     distance = toughness * largest / max(strength, 1e-9) * rng.normal(1, 0.03, len(base))
     won = ~right | (distance <= eps)
-    minimal = attack == "carlini-wagner"
+    minimal = attack in MINIMAL
     moved = (
         np.where(right, distance if minimal else np.minimum(distance, eps), 0.0) if attack != "none" else 0.0 * distance
     )

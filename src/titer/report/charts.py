@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
-
 from titer.report import figures
-from titer.report.figures import Dot, Figure, Row, Series
+from titer.report.figures import Dot, Row, Series
 from titer.report.findings import Findings
-from titer.report.load import RunFolder
-from titer.report.numbers import Numbers
-from titer.report.study import UNDEFENDED, WORST, Study
+from titer.report.goals import at_stake, goal_class
+from titer.report.graded import ErrorRow, error_name
+from titer.report.heatmap import heatmap
+from titer.report.load import ANY_ERROR
+from titer.report.marks import Figure
+from titer.report.numbers import Estimate, Numbers
+from titer.report.shares import complement
+from titer.report.shifts import Shift
+from titer.report.staircase import Stairs, staircase
+from titer.report.study import UNDEFENDED, WORST, Study, Threat
+from titer.report.survival import Staircase
+from titer.report.tallies import Tallies
+from titer.report.transfers import TransferMatrix, source_name
 from titer.report.wording import lower_first, unit_words
 
-_SAME = 1e-6
-_CUT = 4
+_MOST_ATTACKS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Artist:
     """Draws the figures of one run; every defence keeps its style throughout."""
 
-    run: RunFolder
     study: Study
     numbers: Numbers
     findings: Findings
+    tallies: Tallies
+    staircases: tuple[Staircase, ...]
 
     def style(self, defense: str) -> int:
         """Return the style of a defence; the undefended model has the first."""
@@ -35,114 +42,173 @@ class Artist:
 
     def headline(self, model: str, family: str) -> Figure:
         """Draw the first page's bars: without attack, under attack, and with each defence."""
-        rows = self.findings.of(model, family)
-        base = rows[0]
-        bars = [("No attack, no defence", self.style(UNDEFENDED), base.clean, False)]
+        rows, threat = self.findings.of(model, family), self.study.largest(family)
+        values = {row.defense: self._left(model, row.defense, (threat,)) for row in rows}
+        bars = [("No attack, no defence", self.style(UNDEFENDED), values[rows[0].defense][0], False)]
         bars += [
             (
                 ("✕ " if row.failed else "") + f"Attacked: {lower_first(row.title)}",
                 self.style(row.defense),
-                row.adaptive,
+                values[row.defense][1][0],
                 row.failed > 0,
             )
             for row in rows
         ]
         doubted = " ✕, dashed: overestimated." if any(row.failed for row in rows) else ""
-        threat = self.study.largest(family).label
-        caption = f"Right, % of {self.study.subject[1]} (95 % CI); attacked: worst case under {threat}.{doubted}"
-        return figures.headline(bars, caption)
+        who = self.study.subject[1] if self._everybody(threat) else self._rows(threat)
+        caption = f"Right, % of {who} (95 % CI); attacked: worst case under {threat.label}.{doubted}"
+        return figures.headline(f"headline {model} {family}", bars, caption)
 
     def curve(self, model: str, family: str) -> Figure:
         """Draw robust accuracy against the budget, worst case over adaptive attacks, one line a defence."""
         ladder = self.study.families[family]
         lines = []
         for defense in self.study.defenses:
-            points = [(0.0, self.numbers.clean(model, defense))]
-            points += [(threat.eps, self.numbers.worst(model, defense, threat.label)) for threat in ladder]
+            clean, left = self._left(model, defense, ladder)
+            points = [(0.0, clean), *((threat.eps, value) for threat, value in zip(ladder, left, strict=True))]
             if any(one.mean is not None for _, one in points[1:]):
                 lines.append(Series(self._name(model, defense), self.style(defense), tuple(points)))
+        what = "Accuracy" if self._everybody(ladder[0]) else f"Accuracy on the {self._rows(ladder[0])},"
         caption = (
-            f"{self._of(model)}Accuracy under {family} attack against the budget: worst case over all attacks by "
+            f"{self._of(model)}{what} under {family} attack against the budget: worst case over all attacks by "
             "an attacker who knows the defence. Budget 0 is the accuracy without attack; shaded: 95 % CI."
         )
-        return figures.curves(
-            lines, f"Budget, {unit_words(ladder[0].unit)}", f"Right (% of {self.study.subject[1]})", caption
-        )
+        axes = (f"Budget, {unit_words(ladder[0].unit)}", f"Right (% of {self._short_rows(ladder[0])})")
+        return figures.curves(f"curve {model} {family}", lines, *axes, caption)
 
-    def survivals(self, model: str, family: str) -> list[Figure]:
-        """Draw, for each least-perturbation attack, the share not fooled within each distance."""
-        drawn = []
-        for attack in self.study.attacks:
-            if not attack.minimal:
-                continue
-            curves = {defense: self._survival(model, defense, family, attack.label) for defense in self.study.defenses}
-            lines = [(self._name(model, d), self.style(d), points) for d, points in curves.items() if points]
-            if not lines:
-                continue
-            threat = self.study.largest(family)
-            caption = (
-                f"{self._of(model)}Share of {self.study.subject[1]} not fooled by {attack.title} within each distance "
-                f"({family}); {self.study.subject[1]} misclassified without attack count as fooled at distance 0. "
-                f"Dashed verticals: the budgets of the plan; the axis ends at {_CUT} times the largest at most."
-            )
-            marks = [one.eps for one in self.study.families[family]]
-            right = min(_CUT * threat.eps, max(1.05 * threat.eps, *(points[-1][0] for _, _, points in lines)))
-            kept = [(name, style, [point for point in points if point[0] <= right]) for name, style, points in lines]
-            closed = [(name, style, [*points, (right, points[-1][1])]) for name, style, points in kept]
-            drawn.append(figures.steps(closed, marks, f"Distance, {unit_words(threat.unit)}", caption))
-        return drawn
+    def _left(self, model: str, defense: str, ladder: tuple[Threat, ...]) -> tuple[Estimate, list[Estimate]]:
+        """Return what is right without attack, and in the worst case at each budget, of the rows at stake."""
+        if self._everybody(ladder[0]):
+            clean = self.numbers.clean(model, defense)
+            return clean, [self.numbers.worst(model, defense, threat.label) for threat in ladder]
+        found = [at_stake(self.study, self.tallies, model, defense, threat) for threat in ladder]
+        return found[0][0], [held for _, held in found]
 
-    def _survival(self, model: str, defense: str, family: str, attack: str) -> list[tuple[float, float]]:
-        """Return (distance, share not fooled within it), from distance 0 on."""
+    def _everybody(self, threat: Threat) -> bool:
+        return goal_class(threat.goal, self.study) is None
+
+    def _rows(self, threat: Threat) -> str:
+        """Name the rows that a threat's goal is about."""
+        many = self.study.subject[1]
+        if threat.goal == ANY_ERROR:
+            return many
+        if self._everybody(threat):
+            return f"{many} that the goal is about"
+        return f"{many} {'with' if threat.goal.startswith('hide') else 'without'} “{threat.goal.partition(':')[2]}”"
+
+    def _short_rows(self, threat: Threat) -> str:
+        return self.study.subject[1] if threat.goal == ANY_ERROR else "those at stake"
+
+    def stairs(self, model: str, family: str) -> list[Figure]:
+        """Draw the staircase of each least-perturbation attack, the one that finds the smallest changes first."""
+        found: dict[str, list[Staircase]] = {}
+        for line in self.staircases:
+            if (line.model, line.family) == (model, family):
+                found.setdefault(line.attack, []).append(line)
+        ranked = sorted(found.items(), key=lambda pair: sum(line.median for line in pair[1]) / len(pair[1]))
+        return [self._stairs(model, family, attack, lines) for attack, lines in ranked]
+
+    def _stairs(self, model: str, family: str, attack: str, lines: list[Staircase]) -> Figure:
         threat = self.study.largest(family)
-        rows = self.run.outcomes
-        mask = (rows["model"] == model) & (rows["defense"] == defense) & (rows["source"] == defense)
-        rows = rows[mask & (rows["attack"] == attack) & (rows["threat"] == threat.label)]
-        column = f"distance_{threat.norm}"
-        if rows.empty or column not in rows.columns:
-            return []
-        distances = np.sort(_fooled_at(rows, column, threat.eps))
-        finite = distances[np.isfinite(distances)]
-        values, counts = np.unique(np.round(finite, 6), return_counts=True)
-        left = 1.0 - np.cumsum(counts) / len(distances)
-        points = [(0.0, 1.0)] if not len(values) or values[0] > 0 else []
-        # 200 steps are all that a figure can show
-        keep = range(0, len(values), max(1, math.ceil(len(values) / 200)))
-        shown = sorted({*keep, len(values) - 1} - {-1})
-        return points + [(float(values[i]), float(max(left[i], 0.0))) for i in shown]
+        lost = "misclassified" if threat.goal == ANY_ERROR else "already where the attacker wants them"
+        caption = (
+            f"{self._of(model)}Share of the {self._rows(threat)} not fooled by {self.study.attack_title(attack)} "
+            f"within each distance ({family}; shaded: 95 % CI); those {lost} without attack count as fooled at 0. "
+            "Large points: the strongest attack with a fixed budget (bars: 95 % CI); small points: every other one."
+        )
+        name = f"staircase {model} {family} {attack}"
+        axes = (f"Distance or budget, {unit_words(threat.unit)}", f"Not fooled (% of {self._short_rows(threat)})")
+        drawn = [
+            Stairs(self._name(model, line.defense), self.style(line.defense), line, *self._fixed(line))
+            for line in lines
+        ]
+        return staircase(name, drawn, *axes, caption)
+
+    def _fixed(self, line: Staircase) -> tuple[tuple[tuple[float, Estimate], ...], tuple[tuple[float, float], ...]]:
+        """Return what the fixed-budget attacks left at each budget: the strongest one, and the others."""
+        strongest, others = [], []
+        for threat in self.study.families[line.family]:
+            left = [
+                self.tallies.withstood(line.model, line.defense, attack.label, threat.label)
+                for attack in self.study.attacks
+                if not attack.minimal
+            ]
+            known = sorted((one for one in left if one.mean is not None), key=lambda one: one.mean or 0.0)
+            strongest += [(threat.eps, one) for one in known[:1]]
+            others += [(threat.eps, one.mean or 0.0) for one in known[1:]]
+        return tuple(strongest), tuple(others)
 
     def accuracy(self, model: str, defense: str) -> Figure | None:
-        """Draw accuracy before and after each attack at the largest budget of each family."""
-        before, rows = self.numbers.clean(model, defense), []
+        """Draw accuracy before and after the strongest attacks at the largest budget of each family."""
+        before, rows, most = self.numbers.clean(model, defense), [], 0
         for family in self.study.families:
             threat = self.study.largest(family).label
-            for attack in [*self.numbers.attacks(model, defense, threat), WORST]:
-                after = self.numbers.get(model, defense, attack, threat, "accuracy")
-                if after.mean is not None:
-                    name = f"{self.study.attack_title(attack)} · {threat}"
-                    rows.append(Row(name, self.style(defense), before, after))
+            names = self.numbers.attacks(model, defense, threat)
+            most = max(most, len(names))
+            after = [(name, self.numbers.get(model, defense, name, threat, "accuracy")) for name in names]
+            known = [pair for pair in after if pair[1].mean is not None]
+            kept = {name for name, _ in sorted(known, key=lambda pair: pair[1].mean or 0.0)[:_MOST_ATTACKS]}
+            worst = (WORST, self.numbers.worst(model, defense, threat))
+            shown = [*([worst] if worst[1].mean is not None else []), *(pair for pair in known if pair[0] in kept)]
+            rows += [
+                Row(f"{self.study.attack_title(name)} · {threat}", self.style(defense), before, value)
+                for name, value in shown
+            ]
         if not rows:
             return None
-        caption = "Accuracy before (hollow) and after (solid) each attack; bars: 95 % CI."
-        return figures.dumbbells(
-            rows, f"Right (% of {self.study.subject[1]})", caption, self._of(model) + self._name(model, defense)
-        )
+        few = "each attack" if most <= _MOST_ATTACKS else f"the worst case and the {_MOST_ATTACKS} strongest attacks"
+        caption = f"Accuracy before (hollow) and after (solid) {few}; bars: 95 % CI."
+        title = self._of(model) + self._name(model, defense)
+        axis = f"Right (% of {self.study.subject[1]})"
+        return figures.dumbbells(f"accuracy {model} {defense}", rows, axis, caption, title)
 
-    def errors(self, model: str, family: str, metric: str, title: str) -> Figure | None:
-        """Draw an error rate before and after the worst case, one row a defence."""
-        threat = self.study.largest(family).label
+    def errors(self, shifts: Sequence[Shift], *, missed: bool) -> Figure | None:
+        """Draw the share of missed findings, or of false alarms, before and after the worst case, one row a defence."""
         rows = [
-            Row(
-                self._name(model, d),
-                self.style(d),
-                self.numbers.clean(model, d, metric),
-                self.numbers.worst(model, d, threat, metric),
-            )
-            for d in self.study.defenses
+            Row(self._name(one.model, one.defense), self.style(one.defense), complement(before), complement(after))
+            for one in shifts
+            for before, after in [
+                (one.sensitivity_clean, one.sensitivity_attacked)
+                if missed
+                else (one.specificity_clean, one.specificity_attacked)
+            ]
+            if after.mean is not None
         ]
-        rows = [row for row in rows if row.after.mean is not None]
+        if not rows:
+            return None
+        model, threat, about = shifts[0].model, shifts[0].threat, shifts[0].about
+        title = ("Missed findings, FNR" if about else "Missed class, FNR") if missed else "False alarms, FPR"
         caption = f"{title} before (hollow) and after (solid) attack, worst case under {threat}; bars: 95 % CI."
-        return figures.dumbbells(rows, f"{title} (%)", caption, self._of(model) + title) if rows else None
+        name = f"{'fnr' if missed else 'fpr'} {model} {shifts[0].family}"
+        return figures.dumbbells(name, rows, f"{title} (%)", caption, self._of(model) + title)
+
+    def graded(self, errors: Sequence[ErrorRow]) -> Figure:
+        """Draw the mean error before and after the worst case, one row a defence."""
+        rows = [
+            Row(self._name(one.model, one.defense), self.style(one.defense), one.clean, one.attacked) for one in errors
+        ]
+        what, first = error_name(self.study), errors[0]
+        caption = (
+            f"Mean error before (hollow) and after (solid) attack, worst case under {first.threat}; bars: 95 % CI."
+        )
+        name = f"error {first.model} {first.family}"
+        title = f"{self._of(first.model)}Mean error"
+        return figures.dumbbells(name, rows, f"Mean {what}", caption, title, shares=False)
+
+    def matrix(self, one: TransferMatrix) -> Figure:
+        """Draw attack success by source and target."""
+        threat = self.study.threat(one.threat)
+        access = "white box" if threat is None or threat.access == "gradient" else "with the access of the threat"
+        caption = (
+            f"{self._of(one.model)}Attack success (%) under {one.threat}: share of {self.study.subject[1]}, right when "
+            "clean, that at least one attack made wrong. Rows: the model that inputs were found on; columns: the model "
+            f"that they were shown to, by the letter of its row. Outlined: the same model, {access}. –: not run."
+        )
+        own = [one.targets.index(source) if source in one.targets else -1 for source in one.sources]
+        names = [source_name(self.study, source) for source in one.sources]
+        targets = [self.study.defense_title(target) for target in one.targets]
+        title = self._of(one.model) + one.threat
+        return heatmap(f"transfer {one.model} {one.family}", names, targets, one.success, own, caption, title)
 
     def tradeoff(self, model: str, family: str) -> Figure:
         """Draw robust against clean accuracy, one dot a defence."""
@@ -152,7 +218,7 @@ class Artist:
             f"{self._of(model)}Robust against clean accuracy under {self.study.largest(family).label}; up is safer "
             "under attack, right is better without. Bars: 95 % CI. Hollow: a check failed."
         )
-        return figures.scatter(dots, caption)
+        return figures.scatter(f"trade-off {model} {family}", dots, caption)
 
     def _name(self, model: str, defense: str) -> str:
         title = self.study.defense_title(defense)
@@ -161,12 +227,3 @@ class Artist:
 
     def _of(self, model: str) -> str:
         return f"{model}. " if len(self.study.models) > 1 else ""
-
-
-def _fooled_at(rows: pd.DataFrame, column: str, eps: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the distance at which each row is fooled: 0 if wrong when clean, infinite where no find is known."""
-    distance = rows[column].to_numpy(dtype=np.float64)
-    found = rows["won"].to_numpy(dtype=bool) | (distance > eps * (1 + _SAME))
-    wrong = (rows["clean_prediction"] != rows["label"]).to_numpy(dtype=bool)
-    at = np.where(found & np.isfinite(distance), distance, np.inf)
-    return np.where(wrong, 0.0, at)

@@ -1,27 +1,31 @@
-"""The report's figures: drawings of estimates that the tables state as well."""
+"""The report's figures: what Matplotlib draws of the estimates that the tables state as well."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-
-from markupsafe import Markup
+from typing import TYPE_CHECKING, Any
 
 from titer.report import svg
 from titer.report.format import percent
+from titer.report.marks import (
+    Figure,
+    color,
+    dashes,
+    interval,
+    legend,
+    marker,
+    round_ticks,
+    share_axis,
+    stack,
+    value_axis,
+)
 from titer.report.numbers import Estimate
-from titer.report.wording import estimate
+from titer.report.wording import estimate, plain_estimate
 
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A drawing with its caption; `legend` pairs samples with names and is empty where the drawing names its parts."""
-
-    drawing: Markup
-    caption: str
-    legend: tuple[tuple[Markup, str], ...] = ()
-    title: str = ""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,99 +47,6 @@ class Row:
     after: Estimate
 
 
-def legend(names: Sequence[tuple[int, str]]) -> tuple[tuple[Markup, str], ...]:
-    """Return the legend of series given as (style, name)."""
-    return tuple((svg.swatch(style), name) for style, name in names)
-
-
-def curves(series: Sequence[Series], x_label: str, y_label: str, caption: str) -> Figure:
-    """Draw shares against a budget, with a confidence band around each line."""
-    high = max((x for one in series for x, _ in one.points), default=1.0)
-    plane = svg.Plane(height=300, x_range=(0, high or 1.0), y_range=(0, 1))
-    parts = [plane.y_axis(svg.PERCENT_TICKS, y_label), plane.x_axis(_x_ticks(series, high), x_label)]
-    drawn = [[(x, one) for x, one in line.points if one.mean is not None] for line in series]
-    for line, points in zip(series, drawn, strict=True):
-        with_bounds = [(x, one) for x, one in points if one.low is not None and one.high is not None]
-        if len(with_bounds) > 1:
-            upper = [(plane.x(x), plane.y(one.high or 0.0)) for x, one in with_bounds]
-            lower = [(plane.x(x), plane.y(one.low or 0.0)) for x, one in with_bounds]
-            parts.append(svg.band(upper, lower, line.style))
-    for line, points in zip(series, drawn, strict=True):
-        places = [(plane.x(x), plane.y(one.mean or 0.0)) for x, one in points]
-        if places:
-            parts.append(svg.polyline(places, line.style))
-            parts.extend(svg.marker(x, y, line.style) for x, y in places)
-    ends = [f"{line.name} {percent(points[-1][1].mean)}" for line, points in zip(series, drawn, strict=True) if points]
-    label = f"{caption} At the largest budget: {'; '.join(ends)}."
-    return Figure(svg.figure(300, label, *parts), caption, legend([(line.style, line.name) for line in series]))
-
-
-def _x_ticks(series: Sequence[Series], high: float) -> list[tuple[float, str]]:
-    """Return ticks at the budgets that were tested; round values where those would collide."""
-    tested = sorted({x for line in series for x, _ in line.points})
-    gaps = [after - before for before, after in pairwise(tested)]
-    if tested and len(tested) <= 8 and min(gaps, default=high) >= 0.08 * high:
-        return [(x, f"{x:g}") for x in tested]
-    return [(x, f"{x:g}") for x in svg.nice_ticks(0, high)]
-
-
-def steps(
-    series: Sequence[tuple[str, int, Sequence[tuple[float, float]]]], marks: Sequence[float], x_label: str, caption: str
-) -> Figure:
-    """Draw survival curves: the share not yet fooled at each distance; `marks` are the budgets of the plan."""
-    high = max((points[-1][0] for _, _, points in series if points), default=1.0) or 1.0
-    plane = svg.Plane(height=300, x_range=(0, high), y_range=(0, 1))
-    ticks = [(x, f"{x:g}") for x in svg.nice_ticks(0, high)]
-    parts = [plane.y_axis(svg.PERCENT_TICKS, "Not fooled (%)"), plane.x_axis(ticks, x_label)]
-    parts += [
-        svg.tag("path", d=f"M{plane.x(mark):.1f} {plane.top} V{plane.height - plane.bottom}", class_="mark")
-        for mark in marks
-        if mark <= high
-    ]
-    for _, style, points in series:
-        path: list[tuple[float, float]] = []
-        for distance, share in points:
-            if path:
-                path.append((plane.x(distance), path[-1][1]))
-            path.append((plane.x(distance), plane.y(share)))
-        if path:
-            parts.append(svg.polyline(path, style, thin=True))
-    label = f"{caption} " + "; ".join(
-        f"{name}: {percent(points[-1][1])} at the right edge" for name, _, points in series if points
-    )
-    return Figure(svg.figure(300, label, *parts), caption, legend([(style, name) for name, style, _ in series]))
-
-
-def dumbbells(rows: Sequence[Row], x_label: str, caption: str, title: str = "") -> Figure:
-    """Draw before and after, one row each, with both intervals."""
-    step = 46
-    height = step * len(rows) + 56
-    plane = svg.Plane(height=height, x_range=(0, 1), y_range=(0, 1), left=14, top=6, bottom=44)
-    parts = [plane.x_axis(svg.PERCENT_TICKS, x_label, grid=True)]
-    for index, row in enumerate(rows):
-        y = plane.top + step * index + 32
-        parts.append(svg.text(plane.left, y - 15, row.name, class_="t strong"))
-        parts.extend(_dumbbell(plane, row, y))
-    spoken = (f"{row.name}: {estimate(row.before)} before, {estimate(row.after)} after." for row in rows)
-    label = " ".join([title, caption, *spoken]).strip()
-    return Figure(svg.figure(height, label, *parts), caption, title=title)
-
-
-def _dumbbell(plane: svg.Plane, row: Row, y: float) -> list[Markup]:
-    parts: list[Markup] = []
-    before, after = row.before.mean, row.after.mean
-    if before is not None and after is not None:
-        path = f"M{plane.x(before):.1f} {y:.1f} H{plane.x(after):.1f}"
-        parts.append(svg.tag("path", d=path, class_=f"link s{row.style % svg.N_STYLES}"))
-    # the two intervals are a hair apart in height, so that overlapping ones can both be read
-    for value, hollow, shift in ((row.before, True, -3.0), (row.after, False, 3.0)):
-        if value.low is not None and value.high is not None:
-            parts.append(svg.whisker(plane.x(value.low), y + shift, plane.x(value.high), y + shift, row.style))
-        if value.mean is not None:
-            parts.append(svg.marker(plane.x(value.mean), y, row.style, hollow=hollow))
-    return parts or [svg.text(plane.left, y + 4, "no result", class_="t muted")]
-
-
 @dataclass(frozen=True, slots=True)
 class Dot:
     """One defence in the trade-off chart; `doubted` where a sanity check failed."""
@@ -147,53 +58,123 @@ class Dot:
     doubted: bool
 
 
-def scatter(dots: Sequence[Dot], caption: str) -> Figure:
+def curves(name: str, series: Sequence[Series], x_label: str, y_label: str, caption: str) -> Figure:
+    """Draw shares against a budget, with a confidence band around each line; `name` is the figure's own."""
+    high = max((x for one in series for x, _ in one.points), default=1.0) or 1.0
+    drawn = [(line, [(x, one) for x, one in line.points if one.mean is not None]) for line in series]
+    with svg.canvas(name, 300) as drawing:
+        axes = svg.plane(drawing, left=50, right=10, top=10, bottom=42)
+        share_axis(axes, "y", y_label)
+        axes.set(xlim=(-0.02 * high, 1.02 * high), xlabel=x_label)
+        _budget_ticks(axes, series, high)
+        for line, points in drawn:
+            bounds = [(x, one.low, one.high) for x, one in points if one.low is not None and one.high is not None]
+            if len(bounds) > 1:
+                at, lower, upper = (list(side) for side in zip(*bounds, strict=True))
+                axes.fill_between(at, lower, upper, color=color(line.style), alpha=0.12, linewidth=0)
+            places = ([x for x, _ in points], [one.mean or 0.0 for _, one in points])
+            kind = marker(line.style) | {"linewidth": 2, "linestyle": dashes(line.style)}
+            axes.plot(*places, **kind, zorder=3 - 0.01 * line.style)
+        ends = [f"{line.name} {percent(points[-1][1].mean)}" for line, points in drawn if points]
+        label = f"{caption} At the largest budget: {'; '.join(ends)}."
+        picture = svg.inline(drawing, role="img", aria_label=label)
+    return Figure(picture, caption, legend(name, [(line.style, line.name, False) for line in series]))
+
+
+def _budget_ticks(axes: Axes, series: Sequence[Series], high: float) -> None:
+    """Put ticks at the budgets that were tested; at round values where the words of those would collide."""
+    tested = sorted({x for line in series for x, _ in line.points})
+    words = [f"{x:g}" for x in tested]
+    room = (0.02 + 0.025 * max(map(len, words), default=0)) * high
+    if tested and all(after - before >= room for before, after in pairwise(tested)):
+        axes.set_xticks(tested, words)
+    else:
+        round_ticks(axes)
+
+
+def dumbbells(
+    name: str, rows: Sequence[Row], x_label: str, caption: str, title: str = "", *, shares: bool = True
+) -> Figure:
+    """Draw before (upper) and after (lower), one row each, both with their intervals; `shares` or plain values."""
+    spell = estimate if shares else plain_estimate
+    names, ends = stack([row.name for row in rows], 52, 50)
+    with svg.canvas(name, ends[-1] + 48) as drawing:
+        axes = svg.plane(drawing, left=10, right=14, top=6, bottom=42)
+        if shares:
+            share_axis(axes, "x", x_label)
+        else:
+            value_axis(axes, x_label, [one for row in rows for one in (row.before, row.after)])
+        axes.set(ylim=(ends[-1], 0), yticks=[])
+        for row, words, end in zip(rows, names, ends, strict=True):
+            axes.text(0, end - 30, words, va="bottom")
+            _dumbbell(axes, row, end - 17)
+        spoken = (f"{row.name}: {spell(row.before)} before, {spell(row.after)} after." for row in rows)
+        picture = svg.inline(drawing, role="img", aria_label=" ".join([title, caption, *spoken]).strip())
+    return Figure(picture, caption, title=title)
+
+
+def _dumbbell(axes: Axes, row: Row, middle: float) -> None:
+    """Draw one row; the two stand a little apart in height, so that intervals which overlap can both be read."""
+    ends = [(row.before, middle - 5, True), (row.after, middle + 5, False)]
+    known = [(one.mean, height) for one, height, _ in ends if one.mean is not None]
+    if len(known) > 1:
+        axes.plot(*zip(*known, strict=True), color=color(row.style), alpha=0.4, clip_on=False)
+    for value, height, hollow in ends:
+        interval(axes, value, height, row.style)
+        if value.mean is not None:
+            axes.plot(value.mean, height, **marker(row.style, hollow=hollow), zorder=3)
+    if not known:
+        axes.text(0, middle, "no result", va="center", color=svg.SOFT)
+
+
+def scatter(name: str, dots: Sequence[Dot], caption: str) -> Figure:
     """Draw robust against clean accuracy, with both intervals; doubted numbers are hollow."""
     known = [dot for dot in dots if dot.clean.mean is not None and dot.robust.mean is not None]
-    plane = svg.Plane(height=340, x_range=(0, 1), y_range=(0, 1))
-    parts = [
-        plane.y_axis(svg.PERCENT_TICKS, "Right under attack (%)"),
-        plane.x_axis(svg.PERCENT_TICKS, "Right without attack (%)"),
-        svg.tag("path", d=f"M{plane.x(0)} {plane.y(0)} L{plane.x(1)} {plane.y(1)}", class_="mark"),
-        svg.text(plane.x(0.03), plane.y(0.93), "dashed: attack costs nothing", class_="t muted"),
-    ]
-    for dot in known:
-        x, y = plane.x(dot.clean.mean or 0.0), plane.y(dot.robust.mean or 0.0)
-        if dot.clean.low is not None and dot.clean.high is not None:
-            parts.append(svg.whisker(plane.x(dot.clean.low), y, plane.x(dot.clean.high), y, dot.style))
-        if dot.robust.low is not None and dot.robust.high is not None:
-            parts.append(svg.whisker(x, plane.y(dot.robust.low), x, plane.y(dot.robust.high), dot.style))
-        parts.append(svg.marker(x, y, dot.style, hollow=dot.doubted))
-    label = f"{caption} " + " ".join(
-        f"{dot.name}: {percent(dot.clean.mean)} without, {percent(dot.robust.mean)} under attack." for dot in known
-    )
-    entries = tuple(
-        (svg.swatch(dot.style, hollow=dot.doubted), dot.name + (" – overestimated" if dot.doubted else ""))
-        for dot in known
-    )
-    return Figure(svg.figure(340, label, *parts), caption, entries)
+    with svg.canvas(name, 340) as drawing:
+        axes = svg.plane(drawing, left=50, right=14, top=10, bottom=42)
+        share_axis(axes, "y", "Right under attack (%)")
+        share_axis(axes, "x", "Right without attack (%)")
+        axes.grid(visible=False, axis="x")
+        axes.plot([0, 1], [0, 1], color=svg.SOFT, linestyle="dashed", linewidth=1)
+        axes.text(0.03, 0.93, "dashed: attack costs nothing", va="center", color=svg.SOFT)
+        for dot in known:
+            interval(axes, dot.clean, dot.robust.mean or 0.0, dot.style)
+            interval(axes, dot.robust, dot.clean.mean or 0.0, dot.style, upright=True)
+            place = (dot.clean.mean or 0.0, dot.robust.mean or 0.0)
+            axes.plot(*place, **marker(dot.style, hollow=dot.doubted), zorder=3)
+        spoken = (f"{one.name}: {percent(one.clean.mean)} without, {percent(one.robust.mean)} under" for one in known)
+        picture = svg.inline(drawing, role="img", aria_label=" ".join([caption, *(f"{one} attack." for one in spoken)]))
+    entries = [(dot.style, dot.name + (" – overestimated" if dot.doubted else ""), dot.doubted) for dot in known]
+    return Figure(picture, caption, legend(name, entries))
 
 
-def headline(rows: Sequence[tuple[str, int, Estimate, bool]], caption: str) -> Figure:
+def headline(name: str, rows: Sequence[tuple[str, int, Estimate, bool]], caption: str) -> Figure:
     """Draw the first page's bars: name, style, share and whether the share is doubted."""
-    step, height = 42, 42 * len(rows) + 4
-    plane = svg.Plane(height=height, x_range=(0, 1), y_range=(0, 1), left=2, right=112, top=0, bottom=0, width=340)
-    parts: list[Markup] = []
-    for index, (name, style, value, doubted) in enumerate(rows):
-        y = step * index + 20
-        parts.append(svg.text(plane.left, y - 5, name))
-        parts.append(svg.tag("rect", x=plane.left, y=y, width=plane.x(1) - plane.x(0), height=14, class_="track"))
-        if value.mean is not None:
-            kind = f"bar s{style % svg.N_STYLES}" + (" doubted" if doubted else "")
-            parts.append(
-                svg.tag("rect", x=plane.left, y=y, width=plane.x(value.mean) - plane.x(0), height=14, class_=kind)
-            )
-        if value.low is not None and value.high is not None:
-            ends = f"M{plane.x(value.low):.1f} {y + 7} H{plane.x(value.high):.1f}"
-            parts.append(svg.tag("path", d=ends, class_="range"))
-            parts.append(svg.tag("path", d=ends, class_="range inner"))
-        parts.append(
-            svg.text(plane.x(1) + 8, y + 12, estimate(value).replace("\N{NO-BREAK SPACE}%", ""), class_="t strong")
-        )
-    label = f"{caption} " + "; ".join(f"{name}: {estimate(value)}" for name, _, value, _ in rows)
-    return Figure(svg.figure(height, label, *parts, width=plane.width), caption)
+    names, ends = stack([words for words, *_ in rows], 49, 46)
+    with svg.canvas(name, ends[-1], 334) as drawing:
+        axes = svg.plane(drawing, left=2, right=118, top=0, bottom=0)
+        axes.set(xlim=(0, 1), ylim=(ends[-1], 0))
+        axes.set_axis_off()
+        for words, (_, style, value, doubted), end in zip(names, rows, ends, strict=True):
+            axes.text(0, end - 25, words, va="bottom", color=svg.SOFT)
+            _bar(axes, value, style, end - 16, doubted=doubted)
+        label = f"{caption} " + "; ".join(f"{words}: {estimate(value)}" for words, _, value, _ in rows)
+        picture = svg.inline(drawing, role="img", aria_label=label)
+    return Figure(picture, caption)
+
+
+def _bar(axes: Axes, value: Estimate, style: int, middle: float, *, doubted: bool) -> None:
+    """Draw one share as a bar with its interval and its number; a doubted one is an empty, dashed bar."""
+    from matplotlib.patheffects import withStroke
+
+    axes.barh(middle, 1, 14, color=svg.WASH, edgecolor=svg.RULE, linewidth=0.5, clip_on=False)
+    if value.mean is not None:
+        dashed: dict[str, Any] = {"color": svg.PAPER, "edgecolor": color(style), "linewidth": 1.4}
+        kind = dashed | {"linestyle": (0, (3, 2))} if doubted else {"color": color(style)}
+        axes.barh(middle, value.mean, 14, clip_on=False, **kind)
+    if value.low is not None and value.high is not None:
+        halo = withStroke(linewidth=5, foreground=svg.PAPER)
+        ends = (value.low, value.high)
+        axes.plot(ends, (middle, middle), color=svg.INK, solid_capstyle="butt", path_effects=[halo], clip_on=False)
+    words = estimate(value).replace("\N{NO-BREAK SPACE}%", "")
+    axes.annotate(words, (1, middle), (8, 0), textcoords="offset points", va="center_baseline")

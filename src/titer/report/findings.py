@@ -8,9 +8,12 @@ from typing import Any
 from titer.report import trust, wording
 from titer.report.costs import Cost, relative_costs
 from titer.report.gains import Gain, read_gain
+from titer.report.goals import at_stake
+from titer.report.graded import error_name
 from titer.report.load import RunFolder
 from titer.report.numbers import Estimate, Numbers
-from titer.report.study import UNDEFENDED, Study
+from titer.report.study import UNDEFENDED, Study, Threat
+from titer.report.tallies import Tallies
 
 _NOTABLE = 0.005
 
@@ -94,7 +97,7 @@ class Findings:
         return tuple(row for row in self.rows if row.model == model and row.family == family)
 
 
-def find(run: RunFolder, study: Study, numbers: Numbers) -> Findings:
+def find(run: RunFolder, study: Study, numbers: Numbers, tallies: Tallies) -> Findings:
     """Draw the conclusions of `run`."""
     rows, verdicts = [], []
     for model in study.models:
@@ -102,7 +105,7 @@ def find(run: RunFolder, study: Study, numbers: Numbers) -> Findings:
             some = [_row(run, study, numbers, model, family, defense) for defense in study.defenses]
             some = [row for row in some if row.adaptive.mean is not None or row.defense == UNDEFENDED]
             rows += some
-            verdicts.append(_verdict(study, numbers, model, family, some))
+            verdicts.append(_verdict(study, numbers, tallies, model, family, some))
     return Findings(
         verdicts=tuple(verdicts),
         rows=tuple(rows),
@@ -153,7 +156,9 @@ def _judge(gain: Gain | None, failed: int, missing: list[str], *, checked: bool,
     return gain.significant, gain.reason
 
 
-def _verdict(study: Study, numbers: Numbers, model: str, family: str, rows: list[DefenseRow]) -> Verdict:
+def _verdict(
+    study: Study, numbers: Numbers, tallies: Tallies, model: str, family: str, rows: list[DefenseRow]
+) -> Verdict:
     threat, base = study.largest(family), rows[0]
     defended = [row for row in rows[1:] if row.adaptive.mean is not None]
     trusted = sorted((row for row in defended if not row.failed), key=lambda row: -(row.adaptive.mean or 0.0))
@@ -161,6 +166,7 @@ def _verdict(study: Study, numbers: Numbers, model: str, family: str, rows: list
     best = next((row for row in trusted if row.mark), trusted[0] if trusted else None)
     who = "the undefended model" + (f" {model}" if len(study.models) > 1 else "")
     sentence = wording.undefended_sentence(who, threat, study.kind, study.subject[1], base.clean, base.adaptive)
+    sentence += _at_stake(study, numbers, tallies, model, threat)
     if best is not None:
         sentence += " " + wording.best_sentence(best.title, best.mark, best.adaptive, best.clean)
     elif defended:
@@ -179,6 +185,19 @@ def _verdict(study: Study, numbers: Numbers, model: str, family: str, rows: list
         clean=base.clean,
         attacked=base.adaptive,
         best=best.defense if best is not None else "",
+    )
+
+
+def _at_stake(study: Study, numbers: Numbers, tallies: Tallies, model: str, threat: Threat) -> str:
+    """Return what accuracy over everybody does not say: those whom the goal is about, or the size of errors."""
+    if study.graded:
+        before = numbers.clean(model, UNDEFENDED, "clean_error")
+        after = numbers.worst(model, UNDEFENDED, threat.label, "adversarial_error")
+        return " " + wording.error_sentence(error_name(study), before, after) if after.mean is not None else ""
+    before, after = at_stake(study, tallies, model, UNDEFENDED, threat)
+    hides, name = threat.goal.startswith("hide"), threat.goal.partition(":")[2]
+    return (
+        " " + wording.stake_sentence(study.subject[1], name, before, after, has=hides) if after.mean is not None else ""
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,64 +15,25 @@ from titer.core.errors import SpecError
 from titer.report.examples import Example, read_example
 
 FORMAT_VERSION = 1
+ANY_ERROR = "any-error"
 
 _OUTCOME_COLUMNS = [
-    "run",
-    "cell",
-    "trial",
-    "model",
-    "defense",
-    "source",
-    "attack",
-    "threat",
-    "threat_family",
-    "norm",
-    "eps",
-    "unit",
-    "access",
-    "sample_id",
-    "patient_id",
-    "label",
-    "clean_prediction",
-    "adversarial_prediction",
-    "won",
-    "put_back",
-    "distance_linf",
-    "distance_l2",
-    "distance_l1",
-    "forwards",
-    "backwards",
-]
+    "run", "cell", "trial", "model", "defense", "source", "attack", "threat", "threat_family", "norm", "eps", "unit",
+    "access", "sample_id", "patient_id", "label", "clean_prediction", "adversarial_prediction", "won", "put_back",
+    "distance_linf", "distance_l2", "distance_l1", "forwards", "backwards",
+]  # fmt: skip
 _METRIC_COLUMNS = [
-    "model",
-    "defense",
-    "source",
-    "attack",
-    "threat",
-    "trial",
-    "group",
-    "value",
-    "threat_family",
-    "norm",
-    "eps",
-    "unit",
-    "access",
-    "n",
-    "n_positive",
-    "accuracy",
-    "balanced_accuracy",
-    "auroc",
-    "sensitivity",
-    "specificity",
-    "fpr",
-    "fnr",
-    "ece",
-    "attack_success_rate",
-    "put_back_share",
-    "median_distance",
-    "mean_forwards",
-    "mean_backwards",
-]
+    "model", "defense", "source", "attack", "threat", "trial", "group", "value", "threat_family", "norm", "eps", "unit",
+    "access", "n", "n_positive", "accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity", "fpr", "fnr",
+    "ece", "attack_success_rate", "put_back_share", "median_distance", "mean_forwards", "mean_backwards",
+]  # fmt: skip
+# columns that older runs lack, and what their rows mean without them
+_NEWER_OUTCOMES = {"goal": ANY_ERROR, "eligible": True, "clean_error": math.nan, "adversarial_error": math.nan}
+_NEWER_METRICS = {"goal": ANY_ERROR, "clean_error": math.nan, "adversarial_error": math.nan, "median_queries": math.nan}
+_NAMES = [
+    "run", "cell", "model", "defense", "source", "attack", "threat", "threat_family", "norm", "unit", "access",
+    "sample_id", "patient_id", "goal",
+]  # fmt: skip
 _KEYS: dict[str, dict[str, type]] = {
     "manifest.json": dict.fromkeys(("data",), dict)
     | dict.fromkeys(("models", "defenses", "attacks", "threats"), list)
@@ -91,7 +53,7 @@ class RunFolder:
         path: the folder.
         manifest: what ran (`manifest.json`).
         plan: the plan's text (`plan.toml`).
-        outcomes: one row per sample, target, attack and threat.
+        outcomes: one row per sample, target, attack and threat, without the probabilities; names are categories.
         metrics: one row per model, defence, source, attack, threat, trial and subgroup.
         statistics: `statistics.json`.
         checks: the checks of `sanity.json`.
@@ -125,8 +87,8 @@ def read_run(run_dir: Path) -> RunFolder:
         path=run_dir,
         manifest=manifest,
         plan=_read_text(run_dir, "plan.toml"),
-        outcomes=_read_table(run_dir, "outcomes.parquet", _OUTCOME_COLUMNS),
-        metrics=_read_table(run_dir, "metrics.parquet", _METRIC_COLUMNS),
+        outcomes=_read_table(run_dir, "outcomes.parquet", _OUTCOME_COLUMNS, _NEWER_OUTCOMES, names=_NAMES),
+        metrics=_read_table(run_dir, "metrics.parquet", _METRIC_COLUMNS, _NEWER_METRICS),
         statistics=_read_json(run_dir, "statistics.json"),
         checks=tuple(_read_json(run_dir, "sanity.json")["checks"]),
         costs=_read_json(run_dir, "costs.json"),
@@ -168,16 +130,33 @@ def _read_json(run_dir: Path, name: str) -> dict[str, Any]:
     return content
 
 
-def _read_table(run_dir: Path, name: str, columns: list[str]) -> pd.DataFrame:
+def _read_table(
+    run_dir: Path, name: str, columns: list[str], newer: dict[str, Any], names: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table's known columns; `newer` ones may be absent, `names` come as categories: few values, many rows."""
+    from pyarrow import parquet
+
     path = _existing(run_dir, name)
     try:
-        table = pd.read_parquet(path)
+        there = [str(column) for column in parquet.read_schema(path).names]
+        wanted = [one for one in there if one in (*columns, *newer) or one.startswith(("group:", "distance_"))]
+        table: pd.DataFrame = parquet.read_table(path, columns=wanted, read_dictionary=list(names)).to_pandas()
     except (OSError, ValueError) as error:  # pyarrow's errors derive from these two
         raise SpecError(f"{path} is damaged: {_one_line(error)}; expected a Parquet table") from error
-    absent = [column for column in columns if column not in table.columns]
+    absent = [column for column in columns if column not in there]
     if absent:
-        raise SpecError(f"{path} lacks the column(s) {', '.join(absent)}: found {', '.join(map(str, table.columns))}")
-    return table
+        raise SpecError(f"{path} lacks the column(s) {', '.join(absent)}: found {', '.join(there)}")
+    return table.assign(**{column: _completed(table, column, value) for column, value in newer.items()})
+
+
+def _completed(table: pd.DataFrame, column: str, value: Any) -> Any:
+    """Return a column with `value` where it, or a row of it, is not there: cells of older versions may stand beside."""
+    if column not in table.columns:
+        return value
+    found = table[column]
+    if not found.isna().any():
+        return found
+    return found.astype(object).where(found.notna(), value).astype(type(value))
 
 
 def _without_nan(value: Any) -> Any:

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import pandas as pd
 
 from titer.report.load import RunFolder
 from titer.report.study import UNDEFENDED, WORST
 
-_SHARES = frozenset(
-    [
-        "accuracy",
-        "balanced_accuracy",
-        "auroc",
-        "sensitivity",
-        "specificity",
-        "fpr",
-        "fnr",
-        "ece",
-        "attack_success_rate",
-        "put_back_share",
-    ]
-)
+_SHARES = frozenset((
+    "accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity", "fpr", "fnr", "ece", "attack_success_rate",
+    "put_back_share",
+))  # fmt: skip
+_PLAIN = ("median_distance", "median_queries", "clean_error", "adversarial_error", "mean_forwards", "mean_backwards")
 Key = tuple[str, str, str, str, str, str]
 
 
@@ -64,12 +53,13 @@ class Numbers:
         self._summary: dict[Key, Mapping[str, Any]] = {_key(row): row for row in run.statistics["summary"]}
         metrics = run.metrics
         self._overall = metrics[(metrics["group"] == "all") & (metrics["value"] == "all")]
-        self._means: dict[tuple[str, ...], pd.Series[float]] = {}
         names = ["model", "defense", "source", "attack", "threat"]
-        values = [name for name in self._overall.columns if name in _SHARES | {"median_distance"}]
-        values += ["mean_forwards", "mean_backwards"]
-        for key, rows in self._overall.groupby(names, sort=False, dropna=False):
-            self._means[tuple(map(str, key))] = rows[values].mean()
+        values = [name for name in self._overall.columns if name in _SHARES or name in _PLAIN]
+        means = self._overall.groupby(names, sort=False, dropna=False)[values].mean()
+        rows = means.astype(float).to_dict("records")
+        self._means: dict[tuple[str, ...], dict[Hashable, float]] = {
+            tuple(map(str, key)): row for key, row in zip(means.index, rows, strict=True)
+        }
 
     def get(self, model: str, defense: str, attack: str, threat: str, metric: str, *, source: str = "") -> Estimate:
         """Return one number; `source` is the defence itself (an adaptive attacker) unless given."""

@@ -37,7 +37,7 @@ class Panel:
     Attributes:
         heading: model, defence, attack and threat.
         sample: id of the test row.
-        truth: name of the true class.
+        truth: name of the true class; empty where the output is no class.
         before: name of the class predicted without attack.
         after: name of the class predicted under attack.
         fooled: whether a right prediction became wrong.
@@ -108,16 +108,18 @@ def _worth_showing(run: RunFolder, study: Study) -> list[tuple[int, Example]]:
 
 def _panel(run: RunFolder, study: Study, example: Example, index: int) -> Panel:
     meta = example.meta
-    names = [str(name) for name in meta["class_names"]]
     label, before = int(example.label[index]), int(example.clean_prediction[index])
     after = int(example.adversarial_prediction[index])
+    names = [str(name) for name in meta["class_names"]]
+    if study.graded:
+        names, label, before, after = ["right", "wrong"], 0, int(before != label), int(after != label)
     who = f"{meta['model']}, " if len(study.models) > 1 else ""
     content = _image(example, index) if meta["kind"] == "image" else _table(example, index)
     defense, attack = study.defense_title(meta["defense"]), study.attack_title(meta["attack"])
     return Panel(
         heading=f"{who}{defense} · {attack} · {meta['threat']}",
         sample=example.sample_id[index],
-        truth=_name(names, label),
+        truth="" if study.graded else _name(names, label),
         before=_name(names, before),
         after=_name(names, after),
         fooled=before == label != after,

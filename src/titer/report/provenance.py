@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from titer.report.format import UNKNOWN, count, duration, join
+from titer.report.graded import right_words
 from titer.report.load import RunFolder
 from titer.report.study import Study
 from titer.report.tables import Table, plain, settings
@@ -25,8 +26,7 @@ def facts(run: RunFolder, study: Study) -> tuple[tuple[str, str], ...]:
     return (
         ("Model" if len(study.models) == 1 else "Models", ", ".join(study.models)),
         ("Data", str(data.get("title") or data.get("name") or UNKNOWN)),
-        ("Classes", ", ".join(study.classes) or UNKNOWN),
-        ("Positive finding", study.positive_name or "none: several classes"),
+        *_output(study),
         ("Patients tested", f"{count(study.patients)} different ones over all trials; test part: {fixed}"),
         ("Rows per trial", sizes or UNKNOWN),
         ("Trials", f"{study.trials} (each with new seeds for training and attack)"),
@@ -43,7 +43,20 @@ def tested(run: RunFolder, study: Study) -> str:
     models = ("Model " if len(study.models) == 1 else "Models ") + join(list(study.models))
     trials = "1 trial" if study.trials == 1 else f"{study.trials} trials"
     name = str(data.get("title") or data.get("name") or "unnamed data")
-    return f"{models} · {name} · {count(study.patients)} patients · classes: {', '.join(study.classes)} · {trials}"
+    classes = f"classes: {', '.join(study.classes)}" if not study.graded else f"output: {_OUTPUTS[study.output]}"
+    return f"{models} · {name} · {count(study.patients)} patients · {classes} · {trials}"
+
+
+_OUTPUTS = {"labels": "several findings", "value": "a value", "mask": "a mask", "other": "no class"}
+
+
+def _output(study: Study) -> list[tuple[str, str]]:
+    classes = ", ".join(study.classes) or UNKNOWN
+    if not study.graded:
+        return [("Classes", classes), ("Positive finding", study.positive_name or "none: several classes")]
+    unit = f" in {study.output_unit}" if study.output_unit else ""
+    findings = [("Findings", classes)] if study.output == "labels" else []
+    return [("Output", _OUTPUTS[study.output] + unit), *findings, ("A row is right where", right_words(study))]
 
 
 _PARTS = (("train", "training"), ("validation", "validation"), ("test", "test"))

@@ -7,16 +7,22 @@ from typing import Any
 
 from titer.report import tables
 from titer.report.charts import Artist
-from titer.report.figures import Figure
 from titer.report.findings import Findings, Verdict, find
+from titer.report.graded import ErrorRow, error_rows, right_words
 from titer.report.load import RunFolder
+from titer.report.marks import Figure
 from titer.report.numbers import Numbers
 from titer.report.panels import panels
 from titer.report.provenance import facts, provenance, tested
+from titer.report.queries import QueryRow, query_rows
 from titer.report.shifts import Shift, shifts
+from titer.report.skips import Gap, gaps
 from titer.report.statistics_tables import protocol_lines, statistics_tables
 from titer.report.study import Study, read_study
 from titer.report.subgroups import GroupRow, subgroup_rows
+from titer.report.survival import Staircase, staircases
+from titer.report.tallies import Tallies, tally
+from titer.report.transfers import SURROGATE, TransferMatrix, transfer_matrices
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +33,40 @@ class Derived:
     study: Study
     numbers: Numbers
     findings: Findings
+    tallies: Tallies
+    staircases: tuple[Staircase, ...]
     shifts: tuple[Shift, ...]
+    errors: tuple[ErrorRow, ...]
+    transfers: tuple[TransferMatrix, ...]
+    queries: tuple[QueryRow, ...]
+    gaps: tuple[Gap, ...]
     subgroups: tuple[GroupRow, ...]
 
 
 def derive(run: RunFolder) -> Derived:
     """Draw every number and conclusion of the report from `run`."""
     study, numbers = read_study(run), Numbers(run)
-    return Derived(run, study, numbers, find(run, study, numbers), shifts(study, numbers), subgroup_rows(run, study))
+    tallies = tally(run, study)
+    return Derived(
+        run=run,
+        study=study,
+        numbers=numbers,
+        findings=find(run, study, numbers, tallies),
+        tallies=tallies,
+        staircases=staircases(run, study, tallies),
+        shifts=shifts(study, numbers, tallies),
+        errors=error_rows(study, numbers),
+        transfers=transfer_matrices(study, tallies),
+        queries=query_rows(study, numbers, tallies),
+        gaps=gaps(run, study),
+        subgroups=subgroup_rows(run, study),
+    )
 
 
 def context(derived: Derived) -> dict[str, Any]:
     """Return the variables of the template."""
     run, study, findings = derived.run, derived.study, derived.findings
-    artist = Artist(run, study, derived.numbers, findings)
+    artist = Artist(study, derived.numbers, findings, derived.tallies, derived.staircases)
     return {
         "study": study,
         "findings": findings,
@@ -50,10 +76,17 @@ def context(derived: Derived) -> dict[str, Any]:
         "checks": run.checks,
         "passed": sum(check.get("result") == "pass" for check in run.checks),
         "not_applicable": sum(check.get("result") == "not applicable" for check in run.checks),
-        "curves": _curves(artist, findings.verdicts),
+        "right": right_words(study),
+        "curves": [_curves(artist, verdict) for verdict in findings.verdicts],
         "accuracy_figures": _accuracy_figures(artist, study),
         "accuracy_table": tables.accuracy(study, derived.numbers),
         "errors": _errors(artist, derived),
+        "graded": _graded(artist, derived),
+        "transfers": _transfers(artist, derived),
+        "surrogates": any(source.startswith(SURROGATE) for one in derived.transfers for source in one.sources),
+        "queries": tables.queries(study, derived.queries) if derived.queries else None,
+        "queries_short": _undefended_queries(derived),
+        "gaps": tables.gaps(derived.gaps),
         "tradeoffs": [
             (v, artist.tradeoff(v.model, v.family), findings.of(v.model, v.family)) for v in findings.verdicts
         ],
@@ -72,12 +105,11 @@ def context(derived: Derived) -> dict[str, Any]:
     }
 
 
-def _curves(artist: Artist, verdicts: tuple[Verdict, ...]) -> list[Figure]:
-    found = []
-    for verdict in verdicts:
-        found.append(artist.curve(verdict.model, verdict.family))
-        found += artist.survivals(verdict.model, verdict.family)
-    return found
+def _curves(artist: Artist, verdict: Verdict) -> dict[str, Any]:
+    """Return the figures of one model and family: two to see, and the other least-perturbation attacks to unfold."""
+    stairs = artist.stairs(verdict.model, verdict.family)
+    first = [artist.curve(verdict.model, verdict.family), *stairs[:1]]
+    return {"verdict": verdict, "first": first, "more": stairs[1:]}
 
 
 def _accuracy_figures(artist: Artist, study: Study) -> list[Figure]:
@@ -87,18 +119,38 @@ def _accuracy_figures(artist: Artist, study: Study) -> list[Figure]:
 
 def _errors(artist: Artist, derived: Derived) -> list[dict[str, Any]]:
     """Return, for each verdict, its shifts and two figures."""
-    binary = derived.study.positive is not None
-    missed, alarms = "Missed findings, FNR" if binary else "Missed class, FNR", "False alarms, FPR"
     found = []
     for verdict in derived.findings.verdicts:
         rows = [row for row in derived.shifts if (row.model, row.family) == (verdict.model, verdict.family)]
-        drawn = [artist.errors(verdict.model, verdict.family, *pair) for pair in (("fnr", missed), ("fpr", alarms))]
+        drawn = [artist.errors(rows, missed=missed) for missed in (True, False)]
         if rows:
             found.append({"verdict": verdict, "rows": rows, "figures": [one for one in drawn if one is not None]})
     return found
+
+
+def _graded(artist: Artist, derived: Derived) -> list[dict[str, Any]]:
+    """Return, for each verdict on outputs that are no class, its mean errors as a table and a figure."""
+    found = []
+    for verdict in derived.findings.verdicts:
+        rows = [row for row in derived.errors if (row.model, row.family) == (verdict.model, verdict.family)]
+        if rows:
+            table = tables.errors(derived.study, rows)
+            found.append({"verdict": verdict, "goal": rows[0].goal, "table": table, "figure": artist.graded(rows)})
+    return found
+
+
+def _transfers(artist: Artist, derived: Derived) -> list[tuple[Figure, tables.Table]]:
+    """Return each transfer matrix as a figure and as a table."""
+    drawn = [artist.matrix(one) for one in derived.transfers]
+    return list(zip(drawn, tables.transfers(derived.study, derived.transfers), strict=True))
 
 
 def _undefended_groups(derived: Derived) -> tables.Table | None:
     """Return the subgroup rows of the undefended model: what a reader asks first."""
     rows = [row for row in derived.subgroups if row.defense == derived.study.defenses[0]]
     return tables.subgroups(derived.study, rows) if rows else None
+
+
+def _undefended_queries(derived: Derived) -> tables.Table | None:
+    rows = [row for row in derived.queries if row.defense == derived.study.defenses[0]]
+    return tables.queries(derived.study, rows) if rows else None

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titer.report import wording
+from titer.report.goals import goal_words, rates
 from titer.report.numbers import Estimate, Numbers
+from titer.report.shares import complement
 from titer.report.study import Study
+from titer.report.tallies import Tallies
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,8 @@ class Shift:
         threat: label of the threat.
         defense: label of the defence; `title` is its name.
         title: its name in words.
+        goal: what the attacker wants, in clinical words.
+        about: the class that the rates are about, empty where they are averages over the classes.
         sensitivity_clean: share of positives found without attack; `fnr` is its complement.
         sensitivity_attacked: the same under attack.
         specificity_clean: share of negatives cleared without attack; `fpr` is its complement.
@@ -32,6 +37,8 @@ class Shift:
     threat: str
     defense: str
     title: str
+    goal: str
+    about: str
     sensitivity_clean: Estimate
     sensitivity_attacked: Estimate
     specificity_clean: Estimate
@@ -40,10 +47,12 @@ class Shift:
     alarms: str
 
 
-def shifts(study: Study, numbers: Numbers) -> tuple[Shift, ...]:
-    """Return one row for each model, threat family and defence that was attacked."""
+def shifts(study: Study, numbers: Numbers, tallies: Tallies) -> tuple[Shift, ...]:
+    """Return one row for each model, threat family and defence that was attacked; none where there are no classes."""
+    if study.graded:
+        return ()
     rows = [
-        _shift(study, numbers, model, family, defense)
+        _shift(study, numbers, tallies, model, family, defense)
         for model in study.models
         for family in study.families
         for defense in study.defenses
@@ -53,26 +62,29 @@ def shifts(study: Study, numbers: Numbers) -> tuple[Shift, ...]:
     )
 
 
-def _shift(study: Study, numbers: Numbers, model: str, family: str, defense: str) -> Shift:
-    threat = study.largest(family).label
-    fnr = (numbers.clean(model, defense, "fnr").mean, numbers.worst(model, defense, threat, "fnr").mean)
-    fpr = (numbers.clean(model, defense, "fpr").mean, numbers.worst(model, defense, threat, "fpr").mean)
+def _shift(study: Study, numbers: Numbers, tallies: Tallies, model: str, family: str, defense: str) -> Shift:
+    threat = study.largest(family)
+    found = rates(study, numbers, tallies, model, defense, threat)
+    fnr = (complement(found.sensitivity_clean).mean, complement(found.sensitivity_attacked).mean)
+    fpr = (complement(found.specificity_clean).mean, complement(found.specificity_attacked).mean)
     many = study.subject[1]
-    if study.positive is not None:
-        missed = wording.missed_sentence(many, study.positive_name, *fnr)
-        alarms = wording.alarm_sentence(many, study.positive_name, *fpr)
+    if found.about:
+        missed = wording.missed_sentence(many, found.about, *fnr)
+        alarms = wording.alarm_sentence(many, found.about, *fpr)
     else:
         missed, alarms = wording.macro_missed(many, *fnr), wording.macro_alarm(many, *fpr)
     return Shift(
         model=model,
         family=family,
-        threat=threat,
+        threat=threat.label,
         defense=defense,
         title=study.defense_title(defense),
-        sensitivity_clean=numbers.clean(model, defense, "sensitivity"),
-        sensitivity_attacked=numbers.worst(model, defense, threat, "sensitivity"),
-        specificity_clean=numbers.clean(model, defense, "specificity"),
-        specificity_attacked=numbers.worst(model, defense, threat, "specificity"),
+        goal=goal_words(threat.goal, study),
+        about=found.about,
+        sensitivity_clean=found.sensitivity_clean,
+        sensitivity_attacked=found.sensitivity_attacked,
+        specificity_clean=found.specificity_clean,
+        specificity_attacked=found.specificity_attacked,
         missed=missed,
         alarms=alarms,
     )

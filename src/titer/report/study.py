@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from titer.report.load import RunFolder
+from titer.report.load import ANY_ERROR, RunFolder
 
 UNDEFENDED = "none"
 WORST = "worst-case"
@@ -38,7 +38,7 @@ class Threat:
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """One attack of the plan; `minimal` where it searches for the least perturbation."""
+    """One attack of the plan; `minimal` where it searches for the least perturbation, `access` the least it needs."""
 
     label: str
     title: str
@@ -46,6 +46,7 @@ class Attack:
     ids: tuple[str, ...]
     minimal: bool
     spec: Any
+    access: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,10 @@ class Study:
         patients: distinct patients in the test rows of all trials.
         classes: the class names.
         positive: index of the positive class, None unless the data are binary.
+        output: what a prediction is: `classes` (one of several), `labels` (several findings), `value`, `mask`, or
+            `other` where rows have an error of an unnamed kind.
+        output_unit: the unit of a value, empty where there is none; `tolerance` is the error that does no harm in it.
+        tolerance: None where there is none.
         models: labels, in the plan's order.
         defenses: labels of the defences, `none` first.
         defense_titles: the title of each defence.
@@ -74,6 +79,9 @@ class Study:
     patients: int
     classes: tuple[str, ...]
     positive: int | None
+    output: str
+    output_unit: str
+    tolerance: float | None
     models: tuple[str, ...]
     defenses: tuple[str, ...]
     defense_titles: dict[str, str] = field(hash=False)
@@ -81,6 +89,11 @@ class Study:
     families: dict[str, tuple[Threat, ...]] = field(hash=False)
     groups: tuple[str, ...]
     trials: int
+
+    @property
+    def graded(self) -> bool:
+        """Whether predictions have an error instead of a class: there is no sensitivity then."""
+        return self.output != "classes"
 
     @property
     def positive_name(self) -> str:
@@ -110,7 +123,7 @@ def read_study(run: RunFolder) -> Study:
     """Read the names of everything that was studied off the manifest and the test rows of `run`."""
     manifest, data = run.manifest, run.manifest["data"]
     classes = tuple(map(str, data.get("classes") or ()))
-    positive = data.get("positive")
+    positive, output = data.get("positive"), _output(run)
     clean = run.outcomes[run.outcomes["attack"] == "none"]
     rows = run.outcomes if clean.empty else clean
     labels = [str(one["label"]) for one in manifest["defenses"]]
@@ -121,7 +134,10 @@ def read_study(run: RunFolder) -> Study:
         subject=_subject(int(rows["sample_id"].nunique()), int(rows["patient_id"].nunique()), str(data.get("kind"))),
         patients=int(rows["patient_id"].nunique()),
         classes=classes,
-        positive=int(positive) if positive is not None and len(classes) == 2 else None,
+        positive=int(positive) if positive is not None and len(classes) == 2 and output == "classes" else None,
+        output=output,
+        output_unit=str(data.get("output_unit") or ""),
+        tolerance=None if data.get("tolerance") is None else float(data["tolerance"]),
         models=tuple(str(one["label"]) for one in manifest["models"]),
         defenses=tuple(sorted(labels, key=lambda label: label != UNDEFENDED)),
         defense_titles={str(one["label"]): str(one.get("title") or one["label"]) for one in manifest["defenses"]},
@@ -130,6 +146,13 @@ def read_study(run: RunFolder) -> Study:
         groups=tuple(groups),
         trials=int(manifest["trials"]),
     )
+
+
+def _output(run: RunFolder) -> str:
+    named = str(run.manifest["data"].get("output") or "")
+    if named in ("labels", "value", "mask"):
+        return named
+    return "other" if run.outcomes["clean_error"].notna().any() else "classes"
 
 
 def _subject(samples: int, patients: int, kind: str) -> tuple[str, str]:
@@ -147,6 +170,7 @@ def _attack(one: dict[str, Any]) -> Attack:
         ids=tuple(map(str, one.get("threats") or ())),
         minimal=bool(one.get("minimal")),
         spec=one.get("spec"),
+        access=str(one.get("access") or ""),
     )
 
 
@@ -158,7 +182,7 @@ def _threat(one: dict[str, Any]) -> Threat:
         eps=float(one.get("eps") or 0.0),
         unit=str(one.get("unit") or ""),
         access=str(one.get("access") or ""),
-        goal=str(one.get("goal") or "untargeted"),
+        goal=ANY_ERROR if one.get("goal") in (None, "", "untargeted") else str(one["goal"]),
         domain=tuple(map(str, one.get("domain") or ())),
     )
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from titer.report.load import RunFolder
 from titer.report.numbers import Estimate
+from titer.report.shares import wilson
 from titer.report.study import WORST, Study
 from titer.report.trust import FEW_SUBJECTS
-
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,5 @@ def _share(rows: pd.DataFrame | None, metric: str, n: float) -> Estimate:
         return Estimate()
     if not (math.isfinite(n) and n > 0):
         return Estimate(mean=mean)
-    square = _Z**2 / n
-    middle = (mean + square / 2) / (1 + square)
-    half = _Z / (1 + square) * math.sqrt(max(0.0, mean * (1 - mean)) / n + square / (4 * n))
-    return Estimate(mean=mean, low=max(0.0, middle - half), high=min(1.0, middle + half), over="patients")
+    low, high = wilson(np.array(mean), n)
+    return Estimate(mean=mean, low=float(low), high=float(high), over="patients")

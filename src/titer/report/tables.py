@@ -8,11 +8,19 @@ from typing import Any
 
 from titer.report import wording
 from titer.report.findings import Findings
-from titer.report.format import duration, general, ratio
+from titer.report.format import NBSP, count, duration, general, ratio
+from titer.report.goals import goal_words
+from titer.report.graded import ErrorRow, error_name
+from titer.report.heatmap import letter
 from titer.report.load import RunFolder
-from titer.report.numbers import Numbers
+from titer.report.numbers import Estimate, Numbers
+from titer.report.queries import QueryRow
+from titer.report.skips import Gap
 from titer.report.study import WORST, Study
 from titer.report.subgroups import GroupRow
+from titer.report.transfers import TransferMatrix, source_name
+
+_ACCESS = {"gradient": "white box", "scores": "output scores", "decision": "decision only"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +101,87 @@ def subgroups(study: Study, rows: Sequence[GroupRow]) -> Table:
     )
 
 
+def transfers(study: Study, matrices: Sequence[TransferMatrix]) -> tuple[Table, ...]:
+    """Return each transfer matrix as a table: one row a source, one column a target, under the figure's letters."""
+    found = []
+    for one in matrices:
+        headings = [f"{letter(index)} {study.defense_title(target)}" for index, target in enumerate(one.targets)]
+        rows = [
+            (source_name(study, source), *(_transferred(value, own=source == target) for target, value in cells))
+            for source, values in zip(one.sources, one.success, strict=True)
+            for cells in [list(zip(one.targets, values, strict=True))]
+        ]
+        model = f"{one.model}: " if len(study.models) > 1 else ""
+        caption = f"{model}Attack success by the model that inputs were found on, under {one.threat} (95 % CI)"
+        found.append(plain(caption, ("Found on", *headings), rows))
+    return tuple(found)
+
+
+def _transferred(value: Estimate, *, own: bool) -> str:
+    if value.mean is None:
+        return "not run"
+    return wording.estimate(value) + (" ◼" if own else "")
+
+
+def queries(study: Study, rows: Sequence[QueryRow]) -> Table:
+    """Return what attacks without gradients cost: queries allowed, spent, and needed; and how often they succeed."""
+    cells = tuple(
+        (
+            *_prefix(study, row.model),
+            study.attack_title(row.attack),
+            _ACCESS.get(row.access, row.access),
+            row.threat,
+            study.defense_title(row.defense),
+            count(row.budget),
+            count(row.spent),
+            _queries(row.median),
+            wording.estimate(row.success),
+        )
+        for row in rows
+    )
+    names = ("Attack", "Access", "Threat", "Defence", "Query budget", "Most spent", "Median queries to success")
+    headings = (*_prefix(study, "Model"), *names, "Attack success")
+    caption = (
+        "Attacks that use no gradient, at the largest budget of each threat family: queries per "
+        f"{study.subject[0]}; the median is over those that were right when clean and fell (95 % CI over trials)"
+    )
+    return Table(caption, headings, cells, 4 + len(_prefix(study, "")))
+
+
+def _queries(value: Estimate) -> str:
+    if value.mean is None:
+        return "none fell"
+    bounds = (
+        "" if value.low is None or value.high is None else f" ({count(value.low)}{NBSP}to{NBSP}{count(value.high)})"
+    )
+    return count(value.mean) + bounds
+
+
+def errors(study: Study, rows: Sequence[ErrorRow]) -> Table:
+    """Return the mean error of every defence under one threat family."""
+    cells = [(row.title, wording.plain_estimate(row.clean), wording.plain_estimate(row.attacked)) for row in rows]
+    caption = f"Mean {error_name(study)}, without attack and in the worst case under {rows[0].threat} (95 % CI)"
+    return plain(caption, ("Defence", "Without attack", "Under attack"), cells)
+
+
+def gaps(found: Sequence[Gap]) -> tuple[Table, ...]:
+    """Return the failed cells and the skipped ones as tables; none where there are none."""
+    captions = {
+        True: "Failed: tried, but without a result; the worst case does not cover them",
+        False: "Skipped before any time was spent: attack and threat, or attack and model, do not fit",
+    }
+    headings = ("Attack", "Threat", "Searched on", "Reason", "Cells")
+    rows = {
+        failed: [
+            (gap.attack, ", ".join(gap.threats), ", ".join(gap.sources), gap.reason, str(gap.cells))
+            for gap in found
+            if gap.failed == failed
+        ]
+        for failed in captions
+    }
+    return tuple(plain(captions[failed], headings, some, 4) for failed, some in rows.items() if some)
+
+
 def attacks(run: RunFolder, study: Study) -> Table:
     """Return the attacks with their papers, threat ids, access and mean cost."""
     rows = []
@@ -100,7 +189,7 @@ def attacks(run: RunFolder, study: Study) -> Table:
         used = run.metrics[(run.metrics["attack"] == attack.label) & (run.metrics["group"] == "all")]
         access = ", ".join(sorted({str(value) for value in used["access"].dropna()})) or "–"
         passes = [used[name].mean() for name in ("mean_forwards", "mean_backwards")]
-        cost = " + ".join(general(float(value), 3) for value in passes) if len(used) else "–"
+        cost = " + ".join(_passes(float(value)) for value in passes) if len(used) else "–"
         kind = "least perturbation" if attack.minimal else "fixed budget"
         ids = ", ".join(attack.ids) or "–"
         rows.append((attack.title, attack.label, attack.paper or "–", ids, kind, access, settings(attack.spec), cost))
@@ -117,14 +206,18 @@ def attacks(run: RunFolder, study: Study) -> Table:
     return Table("Attacks used; passes: forward + backward, mean per sample", headings, tuple(rows), 7)
 
 
+def _passes(value: float) -> str:
+    return general(value, 3) if value < 1000 else count(value)
+
+
 def threats(study: Study) -> Table:
     """Return the threats with what an attacker may change, sees and wants."""
     rows = tuple(
         (
             threat.label,
-            wording.threat_words(threat, study.kind),
+            wording.change_words(threat, study.kind),
             wording.access_long(threat.access),
-            threat.goal,
+            goal_words(threat.goal, study),
             "; ".join(threat.domain) or "–",
         )
         for ladder in study.families.values()

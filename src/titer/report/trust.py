@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from titer.report.format import join, percent
 from titer.report.load import RunFolder
 from titer.report.numbers import Numbers
+from titer.report.skips import gaps, sentences
 from titer.report.study import UNDEFENDED, WORST, Study
 
 PUT_BACK_LIMIT = 0.05
@@ -38,7 +38,7 @@ def cautions(run: RunFolder, study: Study, numbers: Numbers) -> tuple[str, ...]:
     found = [
         *_unfinished(run, study),
         *_unchecked(run, study),
-        *_skipped(run, study),
+        *sentences(gaps(run, study)),
         *_uneven(study, numbers),
         *_put_back(run, study),
         *_power(run),
@@ -66,18 +66,6 @@ def _unchecked(run: RunFolder, study: Study) -> list[str]:
         if not all(checked(run, model, defense) for model in study.models)
     ]
     return [f"No check of the measurement itself gave a result for: {join(bare)}."] if bare else []
-
-
-def _skipped(run: RunFolder, study: Study) -> list[str]:
-    reasons = Counter(
-        (str(cell.get("attack")), str(cell.get("threat")), str(cell.get("reason") or "no reason given"))
-        for cell in run.skipped
-    )
-    found = []
-    for (attack, threat, reason), cells in reasons.items():
-        where = f"{study.attack_title(attack)} under {threat}"
-        found.append(f"Not run ({cells} {'cell' if cells == 1 else 'cells'}): {where}. Reason: {reason.rstrip('.')}.")
-    return found
 
 
 def _uneven(study: Study, numbers: Numbers) -> list[str]:

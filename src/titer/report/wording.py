@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from titer.report.format import NBSP, interval, join, of_hundred, percent
+from titer.report.format import NBSP, UNKNOWN, general, interval, join, of_hundred, percent
+from titer.report.load import ANY_ERROR
 from titer.report.numbers import Estimate
 from titer.report.study import Threat
 
@@ -25,6 +26,11 @@ _ACCESS_LONG = {
     "scores": "sees only the output scores (black box)",
     "decision": "sees only the decision (black box)",
 }
+_MEANT = {
+    "hide": "meant to hide “{}”",
+    "invent": "meant to invent “{}”",
+    "targeted": "meant to force the answer “{}”",
+}
 _ONE = {"image": "pixel", "table": "measured value"}
 _MANY = {"image": "pixels", "table": "measured values"}
 
@@ -41,6 +47,11 @@ def unit_words(unit: str) -> str:
 
 
 def threat_words(threat: Threat, kind: str) -> str:
+    """Say what an attacker may change and what it is meant for, in a sentence that goes on."""
+    return change_words(threat, kind) + _meant(threat.goal)
+
+
+def change_words(threat: Threat, kind: str) -> str:
     """Say what an attacker may change: `changes of at most 8 grey levels (of 255) per pixel`."""
     one, many, size = (
         _ONE.get(kind, "input value"),
@@ -53,9 +64,15 @@ def threat_words(threat: Threat, kind: str) -> str:
         "l1": f"changes that add up to at most {size} over all {many}",
         "l0": f"changes to at most {threat.eps:g} {one if threat.eps == 1 else many}",
     }
-    words = phrases.get(threat.norm, f"the changes that the threat “{threat.label}” allows")
-    goal = "" if threat.goal in ("untargeted", "any-error", "") else f", aimed at “{threat.goal}”,"
-    return words + goal
+    return phrases.get(threat.norm, f"the changes that the threat “{threat.label}” allows")
+
+
+def _meant(goal: str) -> str:
+    """Say what the changes are meant for, between commas; nothing where any error will do."""
+    kind, _, name = goal.partition(":")
+    if kind == ANY_ERROR:
+        return ""
+    return f", {_MEANT[kind].format(name)}," if kind in _MEANT and name else f", aimed at “{goal}”,"
 
 
 def access_words(access: str) -> str:
@@ -74,6 +91,15 @@ def estimate(value: Estimate) -> str:
         return "–"
     bounds = interval(value.low, value.high)
     return f"{percent(value.mean)} ({bounds if bounds != '–' else f'no{NBSP}CI'})"
+
+
+def plain_estimate(value: Estimate) -> str:
+    """Write an estimate that is no share: `12.4 (11.0 to 13.9)`."""
+    if value.mean is None:
+        return UNKNOWN
+    if value.low is None or value.high is None:
+        return f"{general(value.mean, 3)} (no{NBSP}CI)"
+    return f"{general(value.mean, 3)} ({general(value.low, 3)}{NBSP}to{NBSP}{general(value.high, 3)})"
 
 
 def estimate_ci(value: Estimate) -> str:
@@ -99,6 +125,18 @@ def undefended_sentence(who: str, threat: Threat, kind: str, subjects: str, clea
     return (
         f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}, instead of {estimate_ci(clean)} without attack."
     )
+
+
+def stake_sentence(subjects: str, name: str, clean: Estimate, hit: Estimate, *, has: bool) -> str:
+    """Say how those fare whom a goal about one class is about: those that have it, or all others."""
+    before = f", instead of {percent(clean.mean)}" if clean.mean is not None else ""
+    return f"Of the {subjects} {'with' if has else 'without'} “{name}” it is right on {estimate_ci(hit)}{before}."
+
+
+def error_sentence(name: str, clean: Estimate, hit: Estimate) -> str:
+    """Say how large the mean error gets under attack."""
+    before = f", instead of {plain_estimate(clean)} without attack" if clean.mean is not None else ""
+    return f"The mean error ({name}) is {plain_estimate(hit)} under attack{before}."
 
 
 def best_sentence(title: str, marked: bool, kept: Estimate, clean: Estimate) -> str:

@@ -36,6 +36,7 @@ class Judged:
     patient: NDArray[np.int64]
     right_when_clean: NDArray[np.bool_]
     right: NDArray[np.bool_]
+    eligible: NDArray[np.bool_]
     won: NDArray[np.bool_]
 
 
@@ -75,11 +76,11 @@ def gather(outcomes: pd.DataFrame, metrics: pd.DataFrame, *, alpha: float, seed:
     whole = metrics[metrics["group"] == "all"]
     figures: dict[Setting, dict[int, Mapping[str, float]]] = {}
     budgets: dict[Setting, Mapping[str, Any]] = {}
-    names = [name for name in tables.MEASURES if name not in ("n", "n_positive")]
+    names = [name for name in tables.MEASURES if name not in ("n", "n_positive", "n_eligible")]
     for row in whole.to_dict("records"):
         setting = Setting(*(str(row[key]) for key in Setting._fields))
         figures.setdefault(setting, {})[int(row["trial"])] = {name: float(row[name]) for name in names}
-        budgets.setdefault(setting, {name: row[name] for name in ("threat_family", "norm", "eps", "unit")})
+        budgets.setdefault(setting, {name: row[name] for name in ("threat_family", "norm", "eps", "unit", "goal")})
     clean: dict[tuple[str, str], Setting] = {}
     for setting in figures:
         if setting.attack == tables.NO_ATTACK:
@@ -109,19 +110,23 @@ def same_samples(one: Judged, two: Judged) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def _judged(outcomes: pd.DataFrame) -> dict[Setting, dict[int, Judged]]:
-    needed = [*tables.CELL, "sample_id", "patient_id", "label", "clean_prediction", "adversarial_prediction", "won"]
-    table = pd.concat([outcomes[needed], tables.worst_case(outcomes)[needed]], ignore_index=True)
+    verdicts = ["label", "clean_prediction", "adversarial_prediction", "eligible", "won"]
+    needed = [*tables.CELL, "sample_id", "patient_id", *verdicts]
+    whole = tables.completed(outcomes)
+    table = pd.concat([whole[needed], tables.worst_case(whole)[needed]], ignore_index=True)
     if table.empty:
         return {}
     cell, sample = tables.number(table, tables.CELL), tables.number(table, ["sample_id"])
     order = np.lexsort((sample, cell))
     label = table["label"].to_numpy(dtype=np.int64)
+    eligible = table["eligible"].to_numpy(dtype=bool)
     columns: tuple[NDArray[Any], ...] = (
         sample,
         tables.number(table, ["patient_id"]),
         table["clean_prediction"].to_numpy(dtype=np.int64) == label,
         table["adversarial_prediction"].to_numpy(dtype=np.int64) == label,
-        table["won"].to_numpy(dtype=bool),
+        eligible,
+        table["won"].to_numpy(dtype=bool) & eligible,
     )
     found: dict[Setting, dict[int, Judged]] = {}
     keys = table[tables.CELL].to_numpy(dtype=object)

@@ -15,24 +15,30 @@ from titer.stats.tables import NO_ATTACK
 METRICS = (
     "accuracy", "balanced_accuracy", "auroc", "sensitivity", "specificity", "fpr", "fnr", "attack_success_rate", "ece",
 )  # fmt: skip
+UNBOUNDED = ("clean_error", "adversarial_error", "median_queries")
+"""Figures of some settings only: they are no shares, and only their lower bound is known to be 0."""
 _NOT_POOLED = Interval(float("nan"), float("nan"), float("nan"), "not applicable")
 Real = NDArray[np.float64]
 Wanted = tuple[Setting, str]
 
 
 def summary(evidence: Evidence) -> list[Row]:
-    """Return one row per setting and metric: mean, SD and t interval over trials, clipped to [0, 1].
+    """Return one row per setting and metric: mean, SD and t interval over trials, shares clipped to [0, 1].
 
     `pooled_*` is the interval over patients of the share over all trials' rows, for accuracy and attack success rate:
     it covers which patients were in the test set, given the models that were trained; `ci_*` covers retraining.
     """
     pooled = _pooled(evidence)
-    return [_row(evidence, setting, name, pooled) for setting in evidence.figures for name in METRICS]
+    return [
+        _row(evidence, setting, name, pooled)
+        for setting in evidence.figures
+        for name in [*METRICS, *(name for name in UNBOUNDED if evidence.figure(setting, name))]
+    ]
 
 
 def _row(evidence: Evidence, setting: Setting, name: str, pooled: dict[Wanted, Interval]) -> Row:
     values = list(evidence.figure(setting, name).values())
-    found = over_trials(values, confidence=1 - evidence.alpha, bounds=(0.0, 1.0))
+    found = over_trials(values, confidence=1 - evidence.alpha, bounds=(0.0, np.inf if name in UNBOUNDED else 1.0))
     over_patients = pooled.get((setting, name), _NOT_POOLED)
     return identity(evidence, setting) | {
         "metric": name,
@@ -72,7 +78,7 @@ def _per_patient(
     present = counts > 0
     found = [("accuracy", np.bincount(patient, weights=right, minlength=patients).astype(np.float64), counts, present)]
     if setting.attack != NO_ATTACK:
-        clean = np.concatenate([each.right_when_clean for each in trials])
+        clean = np.concatenate([each.right_when_clean & each.eligible for each in trials])
         won = np.concatenate([each.won for each in trials])
         fooled = np.bincount(patient, weights=won & clean, minlength=patients).astype(np.float64)
         at_stake = np.bincount(patient, weights=clean, minlength=patients).astype(np.float64)

@@ -1,0 +1,101 @@
+"""The attacker's goals in clinical words, and what they do to sensitivity and specificity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titer.report.load import ANY_ERROR
+from titer.report.numbers import NOTHING, Estimate, Numbers
+from titer.report.study import Study, Threat
+from titer.report.tallies import Tallies, pick
+
+_PLAIN = {
+    "classes": "any error: a wrong answer of whatever kind",
+    "labels": "any error: a finding hidden or invented, whichever",
+    "value": "any error: a value beyond the tolerance",
+    "mask": "any error: a mask that misses the true one",
+    "other": "any error",
+}
+_ARROW = "\N{RIGHTWARDS ARROW}"
+
+
+def goal_words(goal: str, study: Study) -> str:
+    """Say what the attacker wants: `hide a finding: malignant → benign`; a goal of another kind by its own name."""
+    kind, _, name = goal.partition(":")
+    if kind in (ANY_ERROR, "untargeted", ""):
+        return _PLAIN[study.output]
+    present, absent = (f"{name} present", "absent") if study.graded else (name, _other(study, name))
+    if kind == "hide":
+        return f"hide a finding: {present} {_ARROW} {absent}"
+    if kind == "invent":
+        return f"invent a finding: {absent} {_ARROW} {present}"
+    if kind == "targeted":
+        return f"force one answer: {absent} {_ARROW} {present}"
+    return f"{kind.replace('-', ' ')}: {name}" if name else kind.replace("-", " ")
+
+
+def _other(study: Study, name: str) -> str:
+    rest = [one for one in study.classes if one != name]
+    return rest[0] if len(rest) == 1 else "any other answer"
+
+
+def goal_class(goal: str, study: Study) -> int | None:
+    """Return the class that a goal is about, None where it is about none."""
+    kind, _, name = goal.partition(":")
+    named = kind in ("hide", "invent", "targeted") and name in study.classes and not study.graded
+    return study.classes.index(name) if named else None
+
+
+def at_stake(study: Study, tallies: Tallies, model: str, defense: str, threat: Threat) -> tuple[Estimate, Estimate]:
+    """Return what is right without attack, and in the worst case, of the rows that a goal about a class is about.
+
+    To hide a class is about the rows that have it, to invent or force one about all others. Nothing is returned for
+    other goals.
+    """
+    aim = goal_class(threat.goal, study)
+    if aim is None:
+        return NOTHING, NOTHING
+    found, cleared = _clean_rates(tallies, aim, model, defense)
+    held = tallies.held(model, defense, threat.label)
+    return (found if threat.goal.startswith("hide") else cleared), held
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Sensitivity and specificity before attack and in the worst case; `about` is the class, if it is one."""
+
+    about: str
+    sensitivity_clean: Estimate
+    sensitivity_attacked: Estimate
+    specificity_clean: Estimate
+    specificity_attacked: Estimate
+
+
+def rates(study: Study, numbers: Numbers, tallies: Tallies, model: str, defense: str, threat: Threat) -> Rates:
+    """Return the rates under the threat's goal: of the class that it is about, of the positive one, or averaged."""
+    aim = goal_class(threat.goal, study)
+    if aim is not None and study.positive is None:
+        return _of_class(study, tallies, aim, model, defense, threat)
+    names = ("sensitivity", "specificity")
+    before, after = (
+        [numbers.clean(model, defense, name) for name in names],
+        [numbers.worst(model, defense, threat.label, name) for name in names],
+    )
+    return Rates(study.positive_name, before[0], after[0], before[1], after[1])
+
+
+def _of_class(study: Study, tallies: Tallies, aim: int, model: str, defense: str, threat: Threat) -> Rates:
+    """Set one class against all others. Rows on which the goal makes no sense are not attacked: their rate stays."""
+    found, cleared = _clean_rates(tallies, aim, model, defense)
+    held = tallies.held(model, defense, threat.label)
+    hides = threat.goal.startswith("hide")
+    after = (NOTHING, NOTHING) if held.mean is None else (held, cleared) if hides else (found, held)
+    return Rates(study.classes[aim], found, after[0], cleared, after[1])
+
+
+def _clean_rates(tallies: Tallies, aim: int, model: str, defense: str) -> tuple[Estimate, Estimate]:
+    """Return sensitivity and specificity for one class against all others, without attack."""
+    clean = tallies.clean[pick(tallies.clean, {"model": model, "defense": defense})]
+    ill = (clean["label"] == aim).to_numpy()
+    named = (clean["clean_prediction"] == aim).to_numpy()
+    return tallies.rate(clean[ill].assign(hit=named[ill])), tallies.rate(clean[~ill].assign(hit=~named[~ill]))
