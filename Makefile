@@ -6,7 +6,7 @@ export OMP_NUM_THREADS := 1
 export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench bench-assess clean
+.PHONY: demo test check bench bench-assess bench-attacks clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.installed
@@ -23,6 +23,10 @@ check: .venv/test.installed
 
 bench bench-assess: .venv/bench.installed
 	$(BIN)/python benchmarks/assess.py
+
+# About an hour of CPU the first time; what is kept in .cache/bench-attacks is not run again (see --help).
+bench-attacks: .venv/demo.installed .venv-peers/installed
+	$(BIN)/python benchmarks/attacks.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Titer needs Python 3.11 or newer"; exit 2; }
@@ -43,5 +47,12 @@ bench bench-assess: .venv/bench.installed
 	$(BIN)/pip install --quiet --no-deps torchattacks==3.3.0
 	touch $@
 
+.venv-peers/installed: benchmarks/peers-requirements.txt benchmarks/peers-requirements-alone.txt constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet -c constraints.txt torch==2.13.0
+	.venv-peers/bin/pip install --quiet -c constraints.txt -r benchmarks/peers-requirements.txt
+	.venv-peers/bin/pip install --quiet --no-deps -r benchmarks/peers-requirements-alone.txt
+	touch $@
+
 clean:
-	rm -rf .venv runs hardened .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers runs hardened .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

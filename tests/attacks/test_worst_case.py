@@ -44,8 +44,8 @@ def test_each_attack_gets_the_survivors_only(linear_model, free_threat):
 
         return run
 
-    ladder = members(["fgsm", "fgsm", "fgsm"], "attacks")
-    ladder = [replace(one, run=recording(share)) for one, share in zip(ladder, (0.6, 1.0, 1.0), strict=True)]
+    names = members(["fgsm", "fgsm", "fgsm"], "attacks")
+    ladder = [replace(one, run=recording(share)) for one, share in zip(names, (0.6, 1.0, 1.0), strict=True)]
     meter = Meter(3)
     found = strongest(ladder, meter.watch(model), x, y, free_threat("linf", 1.0), rng=_rng())
     assert asked == [3, 2, 1]

@@ -133,6 +133,16 @@ def one_class_rare(folder: Path) -> None:
     arrays(labels=np.array([1] + [0] * 39))(folder)
 
 
+ENDPOINT = 'endpoint = { url = "http://127.0.0.1:1", model = "m" }'
+
+
+def endpoint(**settings: object) -> dict[str, str]:
+    """Return the change that makes the model a remote one with these settings."""
+    merged = {"url": "http://127.0.0.1:1", "model": "m"} | settings
+    text = ", ".join(f'{key} = "{v}"' if isinstance(v, str) else f"{key} = {v}" for key, v in merged.items())
+    return {"model": f"endpoint = {{ {text} }}"}
+
+
 CASES: dict[str, tuple[dict[str, str], Prepare, tuple[str, ...]]] = {
     "unknown key": ({"top": "trails = 5"}, nothing, ("trails = 5", "not a known key", "did you mean 'trials'")),
     "unknown key in a threat": ({"threat": "epsilon = 2"}, nothing, ("threats", "epsilon", "allowed are", "eps")),
@@ -168,6 +178,42 @@ CASES: dict[str, tuple[dict[str, str], Prepare, tuple[str, ...]]] = {
     ),
     "no model file": ({"model": 'onnx = "model.onnx"'}, nothing, ("model.onnx",)),
     "both network and onnx": ({"model": 'network = "mlp"\nonnx = "m.onnx"'}, nothing, ("exactly one",)),
+    "both network and endpoint": (
+        {"model": f'network = "mlp"\n{ENDPOINT}'}, nothing, ("exactly one of", "network and endpoint are given"),
+    ),
+    "both onnx and endpoint": ({"model": f'onnx = "m.onnx"\n{ENDPOINT}'}, nothing, ("onnx and endpoint are given",)),
+    "weights of an endpoint": (
+        {"model": f'weights = "w.pt"\n{ENDPOINT}'}, nothing, ("weights = 'w.pt'", "not allowed with endpoint"),
+    ),
+    "endpoint not a table": ({"model": 'endpoint = "http://127.0.0.1"'}, nothing, ("endpoint", "dictionary")),
+    "endpoint without a model": (
+        {"model": 'endpoint = { url = "http://127.0.0.1" }'}, nothing, ("models.net.endpoint.model is missing",),
+    ),
+    "endpoint url without scheme": (endpoint(url="127.0.0.1:8000"), nothing, ("url = '127.0.0.1:8000'", "http://HOST")),
+    "endpoint url of another scheme": (endpoint(url="file:///etc/passwd"), nothing, ("file:///etc/passwd", "http://HOST")),
+    "endpoint url with a bad port": (endpoint(url="http://a:99999"), nothing, ("http://a:99999", "http://HOST:PORT")),
+    "endpoint time-out negative": (endpoint(timeout=-1), nothing, ("endpoint.timeout = -1", "greater than 0")),
+    "endpoint time-out infinite": (endpoint(timeout=float("inf")), nothing, ("endpoint.timeout = inf", "finite")),
+    "endpoint retries negative": (endpoint(retries=-1), nothing, ("endpoint.retries = -1", "equal to 0")),
+    "endpoint batch of no rows": (endpoint(batch_size=0), nothing, ("endpoint.batch_size = 0",)),
+    "endpoint budget of nothing": (endpoint(max_queries=0), nothing, ("endpoint.max_queries = 0",)),
+    "endpoint access": (endpoint(access="gradient"), nothing, ("access = 'gradient'", "'scores' or 'decision'")),
+    "unknown key of an endpoint": (
+        endpoint(retrys=3), nothing, ("endpoint.retrys = 3", "not a known key", "did you mean 'retries'"),
+    ),
+    "endpoint token in a variable that is not set": (
+        endpoint(token_env="TITER_TEST_NO_SUCH_VARIABLE"), nothing, ("TITER_TEST_NO_SUCH_VARIABLE", "not set"),
+    ),
+    "endpoint token file missing": (endpoint(token_file="no.txt"), nothing, ("no.txt", "cannot be read")),
+    "endpoint token from two places": (
+        endpoint(token_file="t.txt", token_env="TOKEN"), nothing, ("both token_env and token_file",),
+    ),
+    "endpoint token in the clear": (
+        endpoint(url="http://ward.example", token_env="TOKEN"), nothing, ("http://ward.example", "use https"),
+    ),
+    "endpoint certificates missing": (
+        endpoint(url="https://127.0.0.1:1", verify="ca.pem"), nothing, ("verify = 'ca.pem'", "certificates"),
+    ),
     "import path unknown": ({"model": 'network = "nowhere.net:build"'}, nothing, ("nowhere.net:build",)),
     "weights missing": ({"model": 'network = "mlp"\nweights = "w.safetensors"'}, nothing, ("w.safetensors", "no such")),
     "weights a pickle": (
@@ -235,6 +281,37 @@ def test_bad_input(
     assert not (tmp_path / "exploited").exists()
     left = [p for p in tmp_path.rglob("*") if p not in before and "__pycache__" not in p.parts and p.is_file()]
     assert left == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"url": "http://nurse:s3cret@127.0.0.1:1"}, "url = 'http://***@127.0.0.1:1'"),
+        ({"url": "http://127.0.0.1:1/v2?token=s3cret"}, "url = 'http://127.0.0.1:1/v2?***'"),
+        ({"url": "ftp://nurse:s3cret@127.0.0.1:1"}, "url = 'ftp://***@127.0.0.1:1'"),
+        ({"url": "http://nurse:s3cret and more@a"}, "url = '***@a'"),
+        ({"token": "s3cret"}, "endpoint.token is not allowed: no plan holds a secret"),
+        ({"api_key": "s3cret"}, "name it by token_env or token_file"),
+        ({"token_env": "s3cret.s3cret"}, "not the name of an environment variable"),
+    ],
+)
+def test_a_secret_in_a_plan_is_refused_and_not_repeated(
+    settings: dict[str, str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plan.toml").write_text(fill(endpoint(**settings)))
+    monkeypatch.setattr(sys, "argv", ["titer", "assess", "plan.toml"])
+    with pytest.raises(SystemExit) as stop:
+        run()
+    shown = "".join(capsys.readouterr())
+    assert stop.value.code == 2
+    assert said in shown
+    assert "s3cret" not in shown
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "plan.toml"]
 
 
 def test_the_good_plan_is_good(

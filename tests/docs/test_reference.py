@@ -13,6 +13,7 @@ import typer
 from pydantic import BaseModel
 
 from tests.docs.pages import REFERENCE, ROOT, anchors, default_text, links, page_name, pages, rows, section
+from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
@@ -29,6 +30,7 @@ TABLES: dict[str, Any] = {
     "The top level": _File,
     "training": Recipe,
     "models": ModelSpec,
+    "endpoint": Endpoint,
     "threats": ThreatPlan,
     "defenses": DefensePlan,
 }

@@ -49,7 +49,9 @@ def test_it_answers_as_the_network_does(precision, agreement, normed):
     with torch.no_grad():
         torch.testing.assert_close(fast.logits(_images()), normed.logits(_images()), atol=agreement, rtol=agreement)
     assert fast.exact is normed.logits
-    assert sum(isinstance(part, nn.BatchNorm2d) for part in normed.net.modules()) == 2, "the network itself is untouched"
+    assert sum(isinstance(part, nn.BatchNorm2d) for part in normed.net.modules()) == 2, (
+        "the network itself is untouched"
+    )
 
 
 def test_a_network_without_batch_norm_is_left_alone(images):

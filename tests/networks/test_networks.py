@@ -41,6 +41,21 @@ def test_resnet18():
         assert len([one for one in convolutions if one.kernel_size != (1, 1)]) == 17
 
 
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 13, 22), (1, 8, 8)])
+def test_unet_gives_masks_of_the_size_of_the_image(shape):
+    net = make("networks", {"name": "unet", "width": 2, "depth": 2})(shape, 3).eval()
+    assert net(torch.rand(2, *shape)).shape == (2, 3, *shape[1:])
+
+
+def test_unet_is_as_wide_and_deep_as_asked():
+    sizes = [
+        _parameters(make("networks", {"name": "unet", **own})((1, 16, 16), 2))
+        for own in ({}, {"width": 4}, {"depth": 2})
+    ]
+    assert sizes[0] > 3 * sizes[1]
+    assert sizes[0] > 3 * sizes[2]
+
+
 @pytest.mark.parametrize("spec", [{"name": "small-cnn", "width": 0}, {"name": "mlp", "hidden": [4, 0]}])
 def test_a_width_is_positive(spec):
     with pytest.raises(SpecError, match="is not allowed"):

@@ -8,11 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from titer.assess import sanity
+from titer.assess.agreement import Kind, compare_outcomes
 from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
-from titer.assess.plan import Plan
-from titer.core.errors import ContractError
+from titer.assess.plan import AttackPlan, Plan
+from titer.core.errors import ContractError, SpecError
+from titer.core.plugins import plugin
 from titer.core.record import ClinicalData
+
+_ENSEMBLES, _ENSEMBLE_EFFORT = ("autoattack", "worst-case"), 4
 
 
 def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any], data: ClinicalData) -> None:
@@ -25,8 +28,11 @@ def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any],
     if any(note is None for note in notes):
         raise ContractError(f"{notes.count(None)} finished cells are missing from {out / 'cells'}")
     kept = [note for note in notes if note is not None]
+    _refuse_empty(kept)
     outcomes = outcomes_table(store, cells, str(manifest["run"]))
-    measured = metrics(outcomes, positive=data.positive, classes=len(data.classes))
+    # Of findings, values and masks the table says right or wrong: two values.
+    classes = len(data.classes) if data.output == "classes" else 2
+    measured = metrics(outcomes, positive=data.positive, classes=classes)
     write_parquet(out / "outcomes.parquet", outcomes)
     write_parquet(out / "metrics.parquet", measured)
     write_json(out / "statistics.json", analyse(outcomes, measured, seed=plan.seed))
@@ -44,6 +50,13 @@ def _forget_examples(out: Path, cells: frozenset[str]) -> None:
             path.unlink()
 
 
+def _refuse_empty(notes: Sequence[dict[str, Any]]) -> None:
+    """Raise SpecError where every model failed: there is nothing to tell but why."""
+    reasons = [note.get("skipped") for note in notes if "attack" in note]
+    if reasons and all(reasons):
+        raise SpecError(f"no model of the plan could be assessed: {reasons[0]}")
+
+
 def outcomes_table(store: CellStore, cells: Sequence[str], run: str) -> pd.DataFrame:
     """Return all outcomes in the order of `cells`."""
     tables = list(store.tables(cells))
@@ -56,9 +69,25 @@ def outcomes_table(store: CellStore, cells: Sequence[str], run: str) -> pd.DataF
 
 def _checks(plan: Plan, outcomes: pd.DataFrame, notes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     probes = [check for note in notes for check in note.get("checks") or []]
-    single = frozenset(one.label for one in plan.attacks if one.single_step)
-    many = frozenset(one.label for one in plan.attacks if not one.minimal and not one.single_step)
-    return probes + sanity.compare_outcomes(outcomes, single, many)
+    confirmations = [note["confirmed"] for note in notes if note.get("confirmed")]
+    return probes + compare_outcomes(outcomes, kinds(plan)) + confirmations
+
+
+def kinds(plan: Plan) -> dict[str, Kind]:
+    """Return what is known of each attack of a plan, by its label."""
+    return {one.label: _kind(one) for one in plan.attacks}
+
+
+def _kind(one: AttackPlan) -> Kind:
+    found = plugin("attacks", one.spec)
+    steps, restarts = one.spec.get("steps", 1), one.spec.get("restarts", 1)
+    return Kind(
+        single_step=one.single_step,
+        minimal=one.minimal,
+        joint="joint" in found.traits,
+        access="gradient" if found.needs is None or one.spec["name"] in _ENSEMBLES else found.needs.access,
+        effort=steps * restarts * (_ENSEMBLE_EFFORT if one.spec["name"] in _ENSEMBLES else 1),
+    )
 
 
 def _costs(notes: Sequence[dict[str, Any]]) -> dict[str, Any]:

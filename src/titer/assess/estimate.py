@@ -24,8 +24,9 @@ from titer.core.randomness import generator
 from titer.core.registry import Spec
 from titer.core.threat import Threat
 from titer.engine.metering import Meter
-from titer.threats.goals import HighestLoss
-from titer.training.loop import CrossEntropy, fit
+from titer.threats.naming import highest_loss
+from titer.training.loop import fit
+from titer.training.objectives import standard
 
 _ROWS = 32
 _PACE_ROWS = 128
@@ -76,14 +77,17 @@ def estimate(plan: Plan, trial: Trial) -> Estimate:
     notes: list[str] = []
     for spec in plan.models:
         began = time.process_time()
-        chains: dict[str, Model | None] = {spec_text(()): _small_base(trial, spec)}
+        chains: dict[str, Model | None] = {spec_text(()): _small_base(trial, spec, notes)}
         training += 0.0 if pretrained(spec) else (time.process_time() - began) * _scale(trial)
         for defense in plan.defenses:
             spent, model = _defended(trial, chains, defense.chain, notes)
             training += spent
             if model is not None:
+                model = model if spec.endpoint is None else _silent(model, trial)
                 passes = sum(_passes(attack, model, trial, notes) for attack in plan.attacks)
                 attacks += _seconds_per_pass(model, trial) * passes
+                if spec.endpoint is not None:
+                    notes.append(f"{spec.label}, {defense.name}: at most {passes:.0f} queries a trial for the attacks")
     return Estimate(training=training * plan.trials, attacks=attacks * plan.trials, notes=tuple(dict.fromkeys(notes)))
 
 
@@ -97,14 +101,26 @@ def _scale(trial: Trial) -> float:
     return len(trial.split.train) / min(_ROWS, len(trial.split.train))
 
 
-def _small_base(trial: Trial, spec: ModelSpec) -> Model:
-    """Return the base model, trained on a handful of rows where it comes without weights."""
-    model = build(
-        spec, trial.data, trial.split.train, folder=trial.plan.folder, seed=0, device=trial.device,
-        where=f"models.{spec.label}",
-    )  # fmt: skip
+def _silent(model: Model, trial: Trial) -> Model:
+    """Return a model that answers as a remote one without asking it: a dry run spends none of its queries."""
+    classes = len(trial.data.classes)
+    return replace(model, logits=lambda x: x.new_zeros((len(x), classes)), draw=None, surrogate=None)
+
+
+def _small_base(trial: Trial, spec: ModelSpec, notes: list[str]) -> Model | None:
+    """Return the base model, trained on a handful of rows where it comes without weights; None where it fails."""
+    try:
+        model = build(
+            spec, trial.data, trial.split.train, folder=trial.plan.folder, seed=0, device=trial.device,
+            where=f"models.{spec.label}",
+        )  # fmt: skip
+    except Incompatible as reason:
+        notes.append(f"{spec.label} cannot be assessed now: {reason}")
+        return None
     return (
-        model if model.net is None or pretrained(spec) else fit(model, model.net, _small(trial), CrossEntropy(), seed=0)
+        model
+        if model.net is None or pretrained(spec)
+        else fit(model, model.net, _small(trial), standard(_small(trial)), seed=0)
     )
 
 
@@ -158,7 +174,7 @@ def _passes_per_row(attack: AttackPlan, model: Model, trial: Trial, threat: Thre
     x = trial.split.test.x[:_ROWS].to(trial.device)
     y = trial.split.test.y[:_ROWS].to(trial.device)
     meter = Meter(len(x))
-    endless = threat if attack.minimal else replace(threat, goal=HighestLoss())
+    endless = threat if attack.minimal else replace(threat, goal=highest_loss(model.output))
     try:
         make_attack(attack.spec)(
             meter.watch(model.limited(threat.access)), x, y, endless, rng=generator(0)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
 from titer.assess.plan import AttackPlan, Plan, ThreatPlan, spec_text
 from titer.assess.runner import Runner
 from titer.assess.sanity import PROBES, longest_search, probe
 from titer.assess.trial import Defended, Trial, defended
-from titer.core.errors import Incompatible
+from titer.core.errors import FAILED, Incompatible
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +71,14 @@ def _family_cells(
     trial: Trial, attack: AttackPlan, family: ThreatPlan, source: Defended, targets: tuple[Defended, ...]
 ) -> Iterator[Cell]:
     threats = trial.threats(family)
-    for group in [threats] if attack.minimal else [(threat,) for threat in threats]:
+    for group in [threats] if attack.whole_family else [(threat,) for threat in threats]:
         yield Cell(trial=trial, attack=attack, threats=group, source=source, targets=targets)
 
 
 def count_cells(plan: Plan) -> int:
     """Return how many cells a plan has."""
     attacks = sum(
-        len(plan.threats) if attack.minimal else sum(len(threat.eps) for threat in plan.threats)
+        len(plan.threats) if attack.whole_family else sum(len(threat.eps) for threat in plan.threats)
         for attack in plan.attacks
     )
     return plan.trials * len(plan.models) * len(plan.defenses) * (attacks + 1)
@@ -101,10 +101,18 @@ def run_cells(trial: Trial, model: int, defense: int, store: CellStore, done: Ca
     ids = []
     for cell in cells_of(trial, everyone[defense], everyone):
         ids.append(cell.id)
-        if store.note(cell.id) is None:
+        if not _settled(store.note(cell.id)):
             runner.run(cell)
         done("none" if cell.attack is None else f"{cell.attack.label}, {cell.threats[-1].name}")
     return ids
+
+
+def _settled(note: dict[str, Any] | None) -> bool:
+    """Return whether a cell need not run again; one that a remote model failed is tried anew by every call."""
+    if note is None:
+        return False
+    reasons = [note.get("skipped"), *(check["message"] for check in note.get("checks") or [])]
+    return not any(str(reason).startswith(FAILED) for reason in reasons)
 
 
 def train(trial: Trial, model: int, defense: int, depth: int) -> None:
@@ -134,7 +142,7 @@ def probe_source(trial: Trial, model: int, defense: int, store: CellStore) -> li
             targets=(one,),
         )
         ids.append(cell.id)
-        if store.note(cell.id) is None:
+        if not _settled(store.note(cell.id)):
             test = trial.split.test.to(trial.device)
             checks = probe(one.model, test.x, test.y, threat, seed=trial.seed, usual=usual)
             labels = {"model": one.model_label, "defense": one.label}

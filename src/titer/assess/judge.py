@@ -3,37 +3,66 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from titer.core.errors import ContractError
 from titer.core.model import Model
+from titer.core.outputs import Output, as_logits, predicted, probabilities
 from titer.core.protocols import Attack
 from titer.core.randomness import generator
 from titer.core.threat import Threat
+from titer.engine.fast import Precision, quick
 from titer.engine.metering import Meter
-from titer.threats.balls import sizes
+from titer.threats.balls import per_row, sizes
 
 _JUDGED_ROWS = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """The judge's view of one input a row: classes int64[N] and probabilities float32[N, K]."""
+    """The judge's view of one input a row: what is `reported`, in the form of y, and float32[N, ...] `probabilities`.
 
-    classes: Tensor
+    Probabilities are [N, K] of classes and [N, L] of findings. A value has none, and those of a mask's pixels are not
+    kept: they are [N, 0]. `width` is how many logits the model has a row, or a pixel.
+    """
+
+    output: Output
+    reported: Tensor
     probabilities: Tensor
+    width: int
+
+    @property
+    def classes(self) -> Tensor:
+        """What is reported; of a classifier, the classes int64[N]."""
+        return self.reported
+
+    def where(self, rows: Tensor, other: Prediction) -> Prediction:
+        """Return these predictions where `rows` bool[N] is True, and the other ones elsewhere."""
+        return replace(
+            self,
+            reported=torch.where(per_row(rows, self.reported), self.reported, other.reported),
+            probabilities=torch.where(rows.unsqueeze(1), self.probabilities, other.probabilities),
+        )
+
+    def put(self, rows: Tensor, other: Prediction) -> Prediction:
+        """Return these predictions with those of the rows int64[n] taken from `other`, which has n."""
+        return replace(
+            self,
+            reported=self.reported.index_copy(0, rows, other.reported),
+            probabilities=self.probabilities.index_copy(0, rows, other.probabilities),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """What an attack proposed for all rows, inside the domain; rows it need not attack are the clean ones.
 
-    `attacked` bool[N]: the rows the attack was given; `put_back` bool[N]: rows whose proposal broke a rule.
+    `attacked` bool[N]: the rows the attack was given; `put_back` bool[N]: rows whose proposal broke a rule; `certified`
+    bool[N], where it is known: rows proven safe, which no attack was spent on.
     """
 
     x_adv: Tensor
@@ -42,14 +71,19 @@ class Proposal:
     forwards: Tensor
     backwards: Tensor
     attack_cpu_seconds: float
+    certified: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The outcome of every row for one judged model under one threat; arrays of length N."""
+    """The outcome of every row for one judged model under one threat; arrays of length N.
+
+    `eligible` are the rows that the goal applies to: no finding can be hidden where there is none.
+    """
 
     prediction: Prediction
     won: Tensor
+    eligible: Tensor
     put_back: Tensor
     distances: Mapping[str, Tensor]
 
@@ -58,20 +92,20 @@ def predict(model: Model, x: Tensor, *, rng: Generator) -> Prediction:
     """Return the judge's predictions for `x` [N, ...]; a randomised model is drawn from the judge's own source."""
     with torch.no_grad():
         logits = model.logits if model.draw is None else model.draw(rng)
-        outputs = torch.cat([logits(part) for part in x.split(_JUDGED_ROWS)]).float()
-    return Prediction(classes=outputs.argmax(1), probabilities=outputs.softmax(1))
+        parts = [_predicted(model.output, logits(part).float()) for part in x.split(_JUDGED_ROWS)]
+    reported, chances = (torch.cat([getattr(part, name) for part in parts]) for name in ("reported", "probabilities"))
+    return replace(parts[0], reported=reported, probabilities=chances)
+
+
+def _predicted(output: Output, logits: Tensor) -> Prediction:
+    chances = probabilities(output, logits) if output in ("classes", "labels") else logits.new_zeros(len(logits), 0)
+    return Prediction(output=output, reported=predicted(output, logits), probabilities=chances, width=logits.shape[1])
 
 
 def predict_proposals(model: Model, clean: Prediction, proposal: Proposal, *, rng: Generator) -> Prediction:
     """Return the judge's predictions of the proposals; rows that were not attacked keep their clean ones."""
     rows = proposal.attacked.nonzero().flatten()
-    if not len(rows):
-        return clean
-    found = predict(model, proposal.x_adv[rows], rng=rng)
-    return Prediction(
-        classes=clean.classes.index_copy(0, rows, found.classes),
-        probabilities=clean.probabilities.index_copy(0, rows, found.probabilities),
-    )
+    return clean.put(rows, predict(model, proposal.x_adv[rows], rng=rng)) if len(rows) else clean
 
 
 def propose(
@@ -84,23 +118,27 @@ def propose(
     *,
     minimal: bool,
     rng: Generator,
+    precision: Precision = "float32",
 ) -> Proposal:
-    """Let the attack work on the rows that are not won yet, and bring its proposals inside the threat.
+    """Let the attack work on the rows that its goal applies to and that are not won yet; bring its proposals inside.
 
     Args:
         attack: sees the model under the threat's access only, every pass metered.
         already_won: bool[N], rows whose clean input reaches the goal already; they cost nothing.
         minimal: a least-perturbation attack: held to the domain's rules here, to each eps later.
+        precision: what the attack searches in; its finds are judged in float32 (see `engine.fast`).
 
     Raises:
         ContractError: the attack returned another shape, type or device.
         Incompatible: the attack cannot run on this model or threat.
     """
-    rows = (~already_won).nonzero().flatten()
+    open_rows = ~already_won & threat.goal.applies(y)
+    rows = open_rows.nonzero().flatten()
     clean = x[rows]
     meter = Meter(len(rows))
     cpu = time.process_time()
-    found = attack(meter.watch(model.limited(threat.access)), clean, y[rows], threat, rng=rng) if len(rows) else clean
+    seen = quick(model.limited(threat.access), clean, precision)
+    found = attack(meter.watch(seen), clean, y[rows], threat, rng=rng) if len(rows) else clean
     spent = time.process_time() - cpu
     if found.shape != clean.shape or found.dtype != clean.dtype or found.device != clean.device:
         raise ContractError(
@@ -114,7 +152,7 @@ def propose(
     put_back[rows] = back
     return Proposal(
         x_adv=x.index_copy(0, rows, inside),
-        attacked=~already_won,
+        attacked=open_rows,
         put_back=put_back,
         forwards=forwards,
         backwards=backwards,
@@ -133,8 +171,7 @@ def _inside(found: Tensor, clean: Tensor, threat: Threat, *, minimal: bool) -> t
         found[outside] = threat.project(found[outside].nan_to_num(), clean[outside])
         outside = ~holds(found, clean)
     outside = outside | broken
-    shape = (-1, *[1] * (clean.dim() - 1))
-    return torch.where(outside.view(shape), clean, found), outside
+    return torch.where(per_row(outside, clean), clean, found), outside
 
 
 def verdict(
@@ -151,13 +188,14 @@ def verdict(
 ) -> Verdict:
     """Judge the proposals on `target` under one threat.
 
-    A row that is misclassified when clean is won without any change. A least-perturbation find beyond eps is not
-    used: the clean row stands in its place, and the find's distance is kept.
+    A row whose clean input reaches the goal is won without any change; one that the goal does not apply to never is.
+    A least-perturbation find beyond eps is not used: the clean row stands in its place, and its distance is kept.
 
     Args:
         found: the target's predictions of the proposals, where they are known already.
     """
     found = found or predict_proposals(target, clean, proposal, rng=rng)
+    eligible = threat.goal.applies(y)
     wrong = reached(threat, clean, y)
     hit = reached(threat, found, y) & proposal.attacked
     scale = threat.budget.scaled(x)
@@ -165,15 +203,13 @@ def verdict(
     usable = proposal.attacked
     if minimal:
         usable = usable & threat.budget.contains(proposal.x_adv, x)
-        missed = proposal.attacked & ~hit
+        missed = (proposal.attacked & ~hit) | ~eligible
         distances = {norm: value.masked_fill(missed, float("inf")) for norm, value in distances.items()}
-    used = usable & ~wrong
-    classes = torch.where(used, found.classes, clean.classes)
-    probabilities = torch.where(used.unsqueeze(1), found.probabilities, clean.probabilities)
     distances = {norm: value.masked_fill(wrong, 0.0) for norm, value in distances.items()}
     return Verdict(
-        prediction=Prediction(classes=classes, probabilities=probabilities),
+        prediction=found.where(usable & ~wrong, clean),
         won=wrong | (hit & usable),
+        eligible=eligible,
         put_back=proposal.put_back,
         distances=distances,
     )
@@ -181,31 +217,11 @@ def verdict(
 
 def reached(threat: Threat, prediction: Prediction, y: Tensor) -> Tensor:
     """Return bool[N]: the goal is reached by these predictions; goals are judged on the decision alone."""
-    decision = torch.nn.functional.one_hot(prediction.classes, prediction.probabilities.shape[1]).float()
-    return threat.goal.won(decision, y)
-
-
-def as_columns(
-    verdict: Verdict, clean: Prediction, proposal: Proposal | None, ids: Sequence[int]
-) -> dict[str, np.ndarray | list[list[float]]]:
-    """Return a verdict as columns of the outcomes table; `ids` orders the rows."""
-    rows = torch.as_tensor(list(ids))
-    nothing = torch.zeros(len(rows), dtype=torch.float64)
-
-    def array(value: Tensor) -> np.ndarray:
-        return value.detach().cpu()[rows].numpy()
-
-    return {
-        "clean_prediction": array(clean.classes),
-        "adversarial_prediction": array(verdict.prediction.classes),
-        "clean_probabilities": array(clean.probabilities).tolist(),
-        "adversarial_probabilities": array(verdict.prediction.probabilities).tolist(),
-        "won": array(verdict.won),
-        "put_back": array(verdict.put_back),
-        **{f"distance_{norm}": array(value.double()) for norm, value in verdict.distances.items()},
-        "forwards": array(nothing if proposal is None else proposal.forwards),
-        "backwards": array(nothing if proposal is None else proposal.backwards),
-    }
+    parts = [
+        threat.goal.won(as_logits(prediction.output, reported, prediction.width), truth)
+        for reported, truth in zip(prediction.reported.split(_JUDGED_ROWS), y.split(_JUDGED_ROWS), strict=True)
+    ]
+    return torch.cat(parts) & threat.goal.applies(y)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,14 +234,14 @@ class Attacked:
 
     @property
     def robust_accuracy(self) -> float:
-        """Share of rows that are right when clean and withstood the attack."""
+        """Share of rows that the attacker did not win: for any error, those right when clean that stay so."""
         return float((~self.verdict.won).float().mean())
 
 
 def attack_rows(
     attack: Attack, model: Model, x: Tensor, y: Tensor, threat: Threat, *, minimal: bool = False, seed: int = 0
 ) -> Attacked:
-    """Attack rows `x` [N, ...] with labels `y` int64[N] and judge the outcome, as an assessment does.
+    """Attack rows `x` [N, ...] with their `y`, in the form of the model's output, and judge as an assessment does.
 
     Attack and judge draw from different seeds. See `propose` for `minimal` and the errors.
     """

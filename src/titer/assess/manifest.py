@@ -118,6 +118,8 @@ def _data(data: ClinicalData, trial: Trial) -> dict[str, Any]:
         "kind": data.kind,
         "classes": list(data.classes),
         "positive": data.positive,
+        "output": data.output,
+        "tolerance": data.tolerance,
         "n_train": len(split.train),
         "n_validation": len(split.validation),
         "n_test": len(split.test),
@@ -153,6 +155,7 @@ def _attack(label: str, spec: Mapping[str, Any], *, minimal: bool) -> dict[str, 
         "paper": plugin.paper,
         "threats": list(plugin.threat_ids),
         "minimal": minimal,
+        "access": None if plugin.needs is None else plugin.needs.access,
     }
 
 

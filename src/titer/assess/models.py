@@ -1,21 +1,26 @@
-"""The models of a plan: a registered network, one by import path, its weights, or an ONNX file."""
+"""The models of a plan: a registered network, one by import path, its weights, an ONNX file, or a remote model."""
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
+from titer.assess.adapters import Adapted, Adapter, InUnits, adapter
+from titer.assess.endpoint import read_endpoint
 from titer.assess.imports import check_import_path, import_factory, source_digest
 from titer.assess.onnx_file import open_onnx
 from titer.assess.preprocess import Preprocess, check_preprocess, preprocessing
 from titer.assess.probe import Probe, guarded
-from titer.core.errors import SpecError, unknown
+from titer.assess.remote import open_remote, remembered
+from titer.core.errors import SpecError, TargetFailed, unknown
 from titer.core.model import Model, network_model
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Samples
@@ -23,20 +28,21 @@ from titer.core.registry import parse
 from titer.core.threat import Logits
 from titer.training.weights import digest, read
 
+_KINDS = ("network", "onnx", "endpoint")
 _PROBED_ROWS = 2
-_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One `[[models]]` table of a plan; exactly one of `network` and `onnx`.
+    """One `[[models]]` table of a plan; exactly one of `network`, `onnx` and `endpoint`.
 
     `network` is a registered network or an import path (`mypkg.net:build`), plain or as a table with its settings.
     `weights` is a .safetensors file or a state dict that loads with weights_only=True. `onnx` is a file that
-    onnxruntime runs: an attacker sees its scores, never a gradient. `output` says what the network or the file
-    returns. `preprocess` maps raw values to the network's: `unit` is (x - low) / (high - low), the default for images;
-    `standardize` takes mean and SD of the training part, the default for tables; a table {mean, sd} gives them in raw
-    values, one a channel or feature.
+    onnxruntime runs: an attacker sees its scores, never a gradient. `endpoint` is a table that says where a remote
+    model answers (`Endpoint`). `output` says what the network, the file or the server returns. `preprocess` maps raw
+    values to the network's: `unit` is (x - low) / (high - low), the default for images; `standardize` takes mean and
+    SD of the training part, the default for tables; a table {mean, sd} gives them in raw values, one a channel or
+    feature.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -45,32 +51,36 @@ class ModelSpec:
     network: str | dict[str, Any] | None = None
     weights: str | None = None
     onnx: str | None = None
+    endpoint: dict[str, Any] | None = None
     output: Literal["logits", "probabilities"] = "logits"
     preprocess: Literal["standardize", "unit", "none"] | dict[str, list[float]] | None = None
 
 
 def pretrained(spec: ModelSpec) -> bool:
     """Return whether the model comes with its weights, so that nothing is trained."""
-    return spec.weights is not None or spec.onnx is not None
+    return spec.weights is not None or spec.network is None
 
 
 def check_spec(spec: ModelSpec, where: str) -> None:
     """Check what can be checked without the data.
 
     Raises:
-        SpecError: not exactly one of `network` and `onnx`, weights without a network, an unknown network or setting,
-            or a preprocessing that is none.
+        SpecError: not exactly one of `network`, `onnx` and `endpoint`, weights without a network, an unknown network or
+            setting, or a preprocessing that is none.
     """
     if not spec.label.strip():
         raise SpecError(f"{where}.label = {spec.label!r} is not allowed: a model needs a name")
-    if (spec.network is None) == (spec.onnx is None):
-        both = "both are" if spec.network is not None else "neither is"
-        raise SpecError(f"{where} needs exactly one of network and onnx: {both} given")
+    kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
+    if len(kinds) != 1:
+        given = f"{' and '.join(kinds)} are" if kinds else "none is"
+        raise SpecError(f"{where} needs exactly one of network, onnx and endpoint: {given} given")
     if spec.weights is not None and spec.network is None:
-        raise SpecError(f"{where}.weights = {spec.weights!r} is not allowed with onnx: the file holds its own weights")
+        raise SpecError(f"{where}.weights = {spec.weights!r} is not allowed with {kinds[0]}: it has its own weights")
     if spec.output not in ("logits", "probabilities"):
         raise unknown(f"{where}.output", spec.output, ("logits", "probabilities"))
     check_preprocess(spec.preprocess, f"{where}.preprocess")
+    if spec.endpoint is not None:
+        read_endpoint(spec.endpoint, f"{where}.endpoint")
     if spec.network is not None:
         name, settings = parse(spec.network, f"{where}.network")
         if ":" in name:
@@ -110,40 +120,77 @@ def build(
 
     Raises:
         SpecError: the plan, the weights, the ONNX file or what the network returns is wrong.
+        TargetFailed: a remote model cannot be asked now, or does not answer as it must.
     """
     check_spec(spec, where)
     preprocess, recorded = preprocessing(spec.preprocess, data, train, f"{where}.preprocess")
-    probe = Probe(rows=train.x[:_PROBED_ROWS].to(device), classes=len(data.classes), seed=seed)
-    if spec.onnx is None:
-        made = _network_model(spec, preprocess, probe, folder, device, where)
-    else:
-        made = _onnx_model(spec, preprocess, folder, f"{where}.onnx")
-    probe.check(made.raw, spec.output, f"{where}.{'network' if spec.onnx is None else 'onnx'}")
+    probe = Probe(rows=train.x[:_PROBED_ROWS].to(device), classes=len(data.classes), seed=seed, output=data.output)
+    # A network that is trained here learns a value in standard deviations, whatever its unit.
+    learned = train.y.to(device) if data.output == "value" and not pretrained(spec) else None
+    with _outage_known(spec):
+        made = _made(spec, preprocess, probe, folder, device, where, learned)
     # What the weights' digest does not see: the same weights behind another preprocessing are another model.
     built = {"network": spec.network, "source": made.source, "output": spec.output, "preprocess": recorded}
+    built |= {} if spec.endpoint is None else {"access": made.model.access}
+    built |= {} if data.output == "classes" else {"kind": data.output}
     own = {
         "model": spec.label,
         "pretrained": "yes" if pretrained(spec) else "no",
         "build": json.dumps(built, sort_keys=True),
     }
-    return replace(made.model, provenance={**made.model.provenance, **own})
+    return replace(made.model, output=data.output, provenance={**made.model.provenance, **own})
+
+
+def _outage_known(spec: ModelSpec) -> AbstractContextManager[None]:
+    return nullcontext() if spec.endpoint is None else remembered(read_endpoint(spec.endpoint, "endpoint"))
+
+
+def _made(
+    spec: ModelSpec,
+    preprocess: Preprocess,
+    probe: Probe,
+    folder: Path,
+    device: str,
+    where: str,
+    learned: Tensor | None,
+) -> _Made:
+    """Return the model, its outputs probed; `learned` are the values that a network is to learn in their unit."""
+    if spec.endpoint is not None:
+        where = f"{where}.endpoint"
+        made = _remote_model(spec, preprocess, probe, folder, where)
+        output = spec.output if made.model.access == "scores" else "decision"
+        replace(probe, unsteady=TargetFailed).check(made.raw, output, where)
+        return made
+    if spec.onnx is not None:
+        made = _onnx_model(spec, preprocess, probe, folder, f"{where}.onnx")
+    else:
+        made = _network_model(spec, preprocess, probe, folder, device, where, learned)
+    probe.check(made.raw, spec.output, f"{where}.{'network' if spec.onnx is None else 'onnx'}")
+    return made
 
 
 def _network_model(
-    spec: ModelSpec, preprocess: Preprocess, probe: Probe, folder: Path, device: str, where: str
+    spec: ModelSpec,
+    preprocess: Preprocess,
+    probe: Probe,
+    folder: Path,
+    device: str,
+    where: str,
+    learned: Tensor | None,
 ) -> _Made:
     net, source = _network(spec, probe, folder, f"{where}.network")
-    net = net.to(device).eval()
+    net = (net if learned is None else InUnits.of(net, learned)).to(device).eval()
 
     def raw(x: Tensor) -> Tensor:
         out: Tensor = net(preprocess(x))
         return out
 
     # The first pass gives lazy layers their shapes, so that weights can be compared and loaded.
-    probe.run(raw, f"{where}.network")
+    seen = probe.run(raw, f"{where}.network")
     if spec.weights is not None:
-        _load(net, folder / spec.weights, f"{where}.weights")
-    whole = net if spec.output == "logits" else _Logarithm(net)
+        net = _loaded(net, probe, folder / spec.weights, f"{where}.weights")
+    adapted = adapter(probe.form, spec.output, seen)
+    whole = net if adapted is None else Adapted(net, adapted)
     return _Made(network_model(spec.label, whole, preprocess, {"weights": digest(net.state_dict())}), raw, source)
 
 
@@ -164,20 +211,51 @@ def _network(spec: ModelSpec, probe: Probe, folder: Path, where: str) -> tuple[n
     return net, source
 
 
-def _onnx_model(spec: ModelSpec, preprocess: Preprocess, folder: Path, where: str) -> _Made:
+def _onnx_model(spec: ModelSpec, preprocess: Preprocess, probe: Probe, folder: Path, where: str) -> _Made:
     assert spec.onnx is not None
     file = open_onnx(folder / spec.onnx, where)
 
     def raw(x: Tensor) -> Tensor:
         return file(preprocess(x))
 
-    logits = raw if spec.output == "logits" else lambda x: _logarithm(raw(x))
+    logits = _in_logits(raw, adapter(probe.form, spec.output, probe.run(raw, where)))
     return _Made(Model(name=spec.label, logits=logits, access="scores", provenance={"weights": file.digest}), raw)
 
 
-def _load(net: nn.Module, path: Path, where: str) -> None:
-    """Load weights; SpecError with the first keys that are missing, unexpected or of another shape."""
-    state, own = read(path, where), net.state_dict()
+def _in_logits(raw: Logits, adapted: Adapter | None) -> Logits:
+    return raw if adapted is None else lambda x: adapted(raw(x))
+
+
+def _remote_model(spec: ModelSpec, preprocess: Preprocess, probe: Probe, folder: Path, where: str) -> _Made:
+    assert spec.endpoint is not None
+    endpoint = read_endpoint(spec.endpoint, where)
+    if probe.output != "classes" and (probe.output == "mask" or endpoint.access == "decision"):
+        raise SpecError(
+            f"{where} is not allowed with access = {endpoint.access!r} for data whose task is {probe.output!r}"
+        )
+    opened = open_remote(endpoint, probe.classes, folder=folder, where=where)
+
+    def raw(x: Tensor) -> Tensor:
+        return remote(preprocess(x))
+
+    seen = probe.run(lambda x: opened(preprocess(x)), where)
+    remote = replace(opened, columns=seen.shape[1])
+    returns = spec.output if endpoint.access == "scores" else "logits"
+    logits = _in_logits(raw, adapter(probe.form, returns, seen))
+    provenance = {"weights": remote.digest, "remote": "yes"}
+    return _Made(Model(name=spec.label, logits=logits, access=endpoint.access, provenance=provenance), raw)
+
+
+def _loaded(net: nn.Module, probe: Probe, path: Path, where: str) -> nn.Module:
+    """Return the network with weights from a file; those that `titer harden` kept with a value's unit keep it.
+
+    Raises:
+        SpecError: the first keys that are missing, unexpected or of another shape.
+    """
+    state = read(path, where)
+    if probe.output == "value" and InUnits.stored(state):
+        net = InUnits(net, torch.zeros(()), torch.ones(())).to(probe.rows.device).eval()
+    own = net.state_dict()
     kinds = {
         "missing": sorted(own.keys() - state.keys()),
         "unexpected": sorted(state.keys() - own.keys()),
@@ -191,6 +269,7 @@ def _load(net: nn.Module, path: Path, where: str) -> None:
     if wrong:
         raise SpecError(f"{where} = {str(path)!r} does not fit the network: {', '.join(wrong)}")
     net.load_state_dict(state)
+    return net
 
 
 def _first(names: list[str], shown: int = 3) -> str:
@@ -198,22 +277,5 @@ def _first(names: list[str], shown: int = 3) -> str:
 
 
 def plain_network(net: nn.Module) -> nn.Module:
-    """Return the network as the user gave it, without what turns its probabilities into logits."""
-    return net.net if isinstance(net, _Logarithm) else net
-
-
-class _Logarithm(nn.Module):
-    """A network that returns probabilities, as one that returns logits."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logarithms, [N, K]."""
-        probabilities: Tensor = self.net(x)
-        return _logarithm(probabilities)
-
-
-def _logarithm(probabilities: Tensor) -> Tensor:
-    return probabilities.clamp_min(_SMALLEST).log()
+    """Return the network as the user gave it, without what turns its outputs into logits."""
+    return net.net if isinstance(net, Adapted) else net

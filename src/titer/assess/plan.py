@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titer.assess.models import ModelSpec
-from titer.assess.plan_checks import NO_DEFENSE, check_plan
+from titer.assess.plan_checks import NO_DEFENSE, WORST_CASE, check_plan
 from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Recipe
@@ -84,6 +84,12 @@ class AttackPlan:
     spec: dict[str, Any]
     minimal: bool
     single_step: bool = False
+    nested: bool = False
+
+    @property
+    def whole_family(self) -> bool:
+        """Whether one cell holds every budget of a family: the attack ignores eps, or builds on smaller ones."""
+        return self.minimal or self.nested
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,7 +211,13 @@ def _attack(spec: Spec, index: int) -> AttackPlan:
     found = plugin("attacks", {"name": name}, where)
     full = {"name": name, **found.check(settings, where)}
     single = "single-step" in found.traits or full.get("steps") == 1
-    return AttackPlan(label=str(label), spec=full, minimal="minimal" in found.traits, single_step=single)
+    return AttackPlan(
+        label=f"{name} ensemble" if label == WORST_CASE == name else str(label),  # the tables' own union is called so
+        spec=full,
+        minimal="minimal" in found.traits,
+        single_step=single,
+        nested="nested" in found.traits,
+    )
 
 
 def spec_text(spec: Any) -> str:

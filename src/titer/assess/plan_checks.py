@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NO_DEFENSE = "none"
 WORST_CASE = "worst-case"
+COUNTED = "values"
 
 
 def check_plan(plan: Plan) -> None:
@@ -74,7 +75,10 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
     """Check what depends on the data: units, budgets, features, goals; raise SpecError for the first problem."""
     for i, threat in enumerate(plan.threats):
         where = f"threats[{i}]"
-        check_unit(f"{where}.unit", threat.unit, data)
+        if threat.norm == "l0":
+            _check_count(threat, data, where)
+        else:
+            check_unit(f"{where}.unit", threat.unit, data)
         limit = _largest(threat, data)
         if limit is not None and max(threat.eps) > limit:
             raise SpecError(
@@ -97,8 +101,20 @@ def check_unit(where: str, unit: str, data: ClinicalData) -> None:
         raise unknown(where, unit, data.units)
 
 
+def _check_count(threat: ThreatPlan, data: ClinicalData, where: str) -> None:
+    """Raise SpecError for an l0 budget that counts no values, or more than an input has."""
+    if threat.unit != COUNTED:
+        raise SpecError(f"{where}.unit = {threat.unit!r} is not allowed with norm = 'l0': it counts {COUNTED!r}")
+    width = next(iter(data.parts().values())).x.shape[1:].numel()
+    wrong = [eps for eps in threat.eps if eps != int(eps) or not 1 <= eps <= width]
+    if wrong:
+        raise SpecError(
+            f"{where}.eps = {wrong[0]:g} is not allowed with norm = 'l0': allowed are whole numbers, 1 to {width}"
+        )
+
+
 def _largest(threat: ThreatPlan, data: ClinicalData) -> float | None:
-    size = data.units[threat.unit]
-    if data.value_range is None or size == "sd" or threat.norm != "linf":
+    if data.value_range is None or threat.norm != "linf" or data.units[threat.unit] == "sd":
         return None
+    size = data.units[threat.unit]
     return (data.value_range[1] - data.value_range[0]) / float(size)

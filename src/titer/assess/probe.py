@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from titer.assess.adapters import Form, check_range
 from titer.core.errors import SpecError, TiterError
+from titer.core.outputs import Output
 from titer.core.threat import Logits
-
-_SUM_SLACK = 1e-3
-_SUM_EXACT = 1e-5
 
 
 def guarded(step: Callable[[], Any], seed: int, what: str) -> Any:
@@ -31,11 +30,21 @@ def guarded(step: Callable[[], Any], seed: int, what: str) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """A few rows [n, ...] on the model's device, how many classes there are, and a seed."""
+    """A few rows [n, ...] on the model's device, how many classes there are, a seed, and the kind of output.
+
+    `unsteady` is the error for other values for the same rows: of a network a mistake, of a server a failure.
+    """
 
     rows: Tensor
     classes: int
     seed: int
+    unsteady: type[TiterError] = SpecError
+    output: Output = "classes"
+
+    @property
+    def form(self) -> Form:
+        """What the model has to return."""
+        return Form(output=self.output, classes=self.classes, sides=tuple(self.rows.shape[2:]))
 
     def run(self, raw: Logits, where: str, again: int = 0) -> Any:
         """Return what comes out for the rows, whatever it is."""
@@ -44,7 +53,12 @@ class Probe:
             return guarded(lambda: raw(self.rows), self.seed + again, what)
 
     def check(self, raw: Logits, output: str, where: str) -> None:
-        """Check what comes out: float[n, classes], finite, as `output` says, and the same twice.
+        """Check what comes out: of the shape that the data ask for, finite, as `output` says, and the same twice.
+
+        Args:
+            raw: returns what `output` says for raw rows.
+            output: `logits`, `probabilities`, or `decision`: one-hot, with no scores to check.
+            where: the setting's name in messages.
 
         Raises:
             SpecError: it is something else; says what.
@@ -52,30 +66,15 @@ class Probe:
         out = self._checked_shape(self.run(raw, where), where)
         if not bool(out.isfinite().all()):
             raise SpecError(f"{where} returns NaN or infinite values on training rows: allowed are finite numbers")
-        sums = out.double().sum(1)
-        positive = bool((out >= 0).all())
-        if output == "probabilities" and not (positive and bool(((sums - 1).abs() <= _SUM_SLACK).all())):
-            raise SpecError(
-                f"{where} with output = 'probabilities' returns rows that sum to {sums[0]:.4g}, least {out.min():.4g}: "
-                "probabilities are not negative and sum to 1; set output = 'logits' if they are logits"
-            )
-        if output == "logits" and positive and bool(((sums - 1).abs() <= _SUM_EXACT).all()):
-            raise SpecError(
-                f"{where} with output = 'logits' returns rows that are not negative and sum to 1: "
-                "set output = 'probabilities'"
-            )
+        check_range(self.form, out, output, where)
         if not torch.allclose(out, self.run(raw, where, again=1), rtol=1e-3, atol=1e-4):
-            raise SpecError(f"{where} returns other values for the same rows: a network may not be random by itself")
+            raise self.unsteady(f"{where} returns other values for the same rows: a model may not be random by itself")
 
     def _checked_shape(self, out: Any, where: str) -> Tensor:
-        wanted = f"allowed is a float tensor [{len(self.rows)}, {self.classes}], one logit a class"
+        wanted = self.form.wanted(len(self.rows))
         if not isinstance(out, Tensor):
             raise SpecError(f"{where} returns a {type(out).__name__} for {len(self.rows)} rows: {wanted}")
         shape = tuple(out.shape)
-        if self.classes == 2 and shape in ((len(self.rows),), (len(self.rows), 1)):
-            raise SpecError(
-                f"{where}: a network with one logit for two classes is not supported yet: return two logits"
-            )
-        if shape != (len(self.rows), self.classes) or not out.is_floating_point():
+        if shape[:1] != (len(self.rows),) or not self.form.fits(shape) or not out.is_floating_point():
             raise SpecError(f"{where} returns {out.dtype} {list(shape)} for {len(self.rows)} rows: {wanted}")
         return out

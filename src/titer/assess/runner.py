@@ -9,23 +9,26 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
+from titer.assess.attempts import attempts
 from titer.assess.cells import FORMAT_VERSION, Cell, CellStore
 from titer.assess.judge import (
     Prediction,
     Proposal,
     Verdict,
-    as_columns,
     predict,
     predict_proposals,
-    propose,
-    reached,
     verdict,
 )
+from titer.assess.second_look import SecondLook
 from titer.assess.trial import Defended, Trial
+from titer.assess.views import View, as_columns
 from titer.core.errors import Incompatible
-from titer.core.plugins import make_attack
+from titer.core.needs import NORMS
+from titer.core.outputs import wrong
 from titer.core.randomness import derive, generator
+from titer.core.record import ClinicalData
 from titer.core.threat import Threat
 
 _EXAMPLES = 4
@@ -50,9 +53,7 @@ class Runner:
                 frame, examples = self._clean_rows(cell), None
                 note["inference_cpu_seconds"] = self._inference_cost(cell.source)
             else:
-                proposal = self._propose(cell)
-                frame, examples = self._attacked_rows(cell, proposal)
-                note["attack_cpu_seconds"] = proposal.attack_cpu_seconds
+                frame, examples = self._attacked_rows(cell, note)
         except Incompatible as reason:
             self.store.save(cell.id, note | {"skipped": str(reason)})
             return
@@ -81,49 +82,42 @@ class Runner:
             "weights": weights,
         }
 
-    def _propose(self, cell: Cell) -> Proposal:
+    def _attacked_rows(self, cell: Cell, note: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, np.ndarray] | None]:
         assert cell.attack is not None
-        assert cell.source.model is not None
-        threat = cell.threats[-1]
-        label = (cell.source.model_label, cell.source.label, cell.attack.label, threat.name)
-        already_won = reached(threat, self.clean(cell.source), self._test.y)
-        return propose(
-            make_attack(cell.attack.spec),
-            cell.source.model,
-            self._test.x,
-            self._test.y,
-            threat,
-            already_won,
-            minimal=cell.attack.minimal,
-            rng=generator(self.trial.seed, "attack", *label),
-        )
-
-    def _attacked_rows(self, cell: Cell, proposal: Proposal) -> tuple[pd.DataFrame, dict[str, np.ndarray] | None]:
-        assert cell.attack is not None
-        frames, examples = [], None
+        proposals = attempts(self.trial, cell, self._test, self.clean(cell.source))
+        note["attack_cpu_seconds"] = sum({id(one): one.attack_cpu_seconds for one in proposals}.values())
+        note["certified"] = sum(int(one.certified.sum()) for one in proposals if one.certified is not None)
+        frames, examples, looks = [], None, SecondLook(cell, self._test)
         for target in cell.targets:
             assert target.model is not None
             rng = generator(self.trial.seed, "judge", target.model_label, target.label, cell.id)
-            found = predict_proposals(target.model, self.clean(target), proposal, rng=rng)
-            for threat in cell.threats:
+            found: dict[int, Prediction] = {}
+            for threat, proposal in zip(cell.threats, proposals, strict=True):
+                if id(proposal) not in found:
+                    found[id(proposal)] = predict_proposals(target.model, self.clean(target), proposal, rng=rng)
                 result = verdict(
                     target.model, self._test.x, self._test.y, self.clean(target), proposal, threat,
-                    minimal=cell.attack.minimal, found=found, rng=rng,
+                    minimal=cell.attack.minimal, found=found[id(proposal)], rng=rng,
                 )  # fmt: skip
                 frames.append(self._frame(cell, target, threat, result, proposal))
-                if target is cell.source and self.trial.number == 0:
-                    examples = self._examples(cell, threat, result, proposal)
+                if target is cell.source:
+                    looks.take(threat, proposal, result, rng=generator(self.trial.seed, "second look", cell.id))
+                    if self.trial.number == 0:
+                        examples = self._examples(cell, threat, result, proposal)
+        note["confirmed"] = looks.check()
         return pd.concat(frames, ignore_index=True), examples
 
     def _clean_rows(self, cell: Cell) -> pd.DataFrame:
         clean = self.clean(cell.source)
-        wrong = clean.classes != self._test.y
-        zero = wrong.new_zeros(len(wrong)).double()
+        data = self.trial.data
+        missed = wrong(data.output, clean.reported, self._test.y, tolerance=data.tolerance)
+        zero = missed.new_zeros(len(missed)).double()
         still = Verdict(
             prediction=clean,
-            won=wrong,
-            put_back=wrong.new_zeros(len(wrong)),
-            distances={"linf": zero, "l2": zero, "l1": zero},
+            won=missed,
+            eligible=torch.ones_like(missed),
+            put_back=torch.zeros_like(missed),
+            distances=dict.fromkeys(NORMS, zero),
         )
         return self._frame(cell, cell.source, None, still, None)
 
@@ -143,8 +137,13 @@ class Runner:
         rows: dict[str, Any] = {name: [value] * count for name, value in fixed.items()}
         rows |= {"sample_id": list(self._test.ids), "patient_id": list(self._test.patients)}
         rows |= {f"group:{name}": list(values) for name, values in self._test.groups.items()}
-        rows["label"] = self._test.y.cpu().numpy()
-        return pd.DataFrame(rows | as_columns(result, self.clean(target), proposal, range(count)))
+        columns = as_columns(result, self.clean(target), self._test.y, proposal, self._view(threat), range(count))
+        return pd.DataFrame(rows | columns)
+
+    def _view(self, threat: Threat | None) -> View:
+        data = self.trial.data
+        goal = None if threat is None else threat.goal
+        return View(output=data.output, classes=data.classes, tolerance=data.tolerance, goal=goal)
 
     def _examples(
         self, cell: Cell, threat: Threat, result: Verdict, proposal: Proposal
@@ -152,7 +151,8 @@ class Runner:
         rows = (result.won & proposal.attacked).nonzero().flatten()[:_EXAMPLES].cpu()
         if not len(rows):
             return None
-        data = self.trial.data
+        data, view, y = self.trial.data, self._view(threat), self._test.y
+        clean = self.clean(cell.source)
         meta = {
             "model": cell.source.model_label,
             "defense": cell.source.label,
@@ -165,14 +165,16 @@ class Runner:
             "feature_names": data.feature_names,
             "feature_units": data.feature_units,
             "feature_scale": self.trial.split.train.x.std(dim=0).tolist() if data.kind == "table" else None,
-            "class_names": data.classes,
+            "class_names": view.names,
+            "output": data.output,
         }
         return {
             "clean": self._test.x.cpu()[rows].numpy(),
             "adversarial": proposal.x_adv.cpu()[rows].numpy(),
-            "label": self._test.y.cpu()[rows].numpy(),
-            "clean_prediction": self.clean(cell.source).classes.cpu()[rows].numpy(),
-            "adversarial_prediction": result.prediction.classes.cpu()[rows].numpy(),
+            "label": view.label(y).cpu()[rows].numpy(),
+            "clean_prediction": view.prediction(clean, y).cpu()[rows].numpy(),
+            "adversarial_prediction": view.prediction(result.prediction, y).cpu()[rows].numpy(),
+            **_reports(data, y.cpu()[rows], clean.reported.cpu()[rows], result.prediction.reported.cpu()[rows]),
             "sample_id": np.array([self._test.ids[int(i)] for i in rows]),
             "meta": np.array(json.dumps(meta)),
         }
@@ -180,7 +182,8 @@ class Runner:
     def _inference_cost(self, one: Defended) -> float:
         """Return the CPU seconds of one prediction, the median of three passes over the first rows."""
         assert one.model is not None
-        x = self._test.x[:500]
+        # A remote model has no CPU seconds here: three rows say so, and the rest of its query budget stays.
+        x = self._test.x[: 1 if one.model.provenance.get("remote") else 500]
         spent = []
         for _ in range(3):
             began = time.process_time()
@@ -189,9 +192,16 @@ class Runner:
         return float(np.median(spent)) / len(x)
 
 
+def _reports(data: ClinicalData, *reported: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return truth and reports in full, where label and prediction only say right and wrong: findings, value, mask."""
+    names = ("truth", "clean_report", "adversarial_report")
+    return {} if data.output == "classes" else {n: one.numpy() for n, one in zip(names, reported, strict=True)}
+
+
 def _threat_columns(threat: Threat | None) -> Mapping[str, Any]:
     if threat is None:
-        return {"threat": "none", "threat_family": "none", "norm": "none", "eps": 0.0, "unit": "", "access": "none"}
+        nothing = dict.fromkeys(("threat", "threat_family", "norm", "access"), "none")
+        return nothing | {"eps": 0.0, "unit": "", "goal": "any-error"}
     return {
         "threat": threat.name,
         "threat_family": threat.family,
@@ -199,6 +209,7 @@ def _threat_columns(threat: Threat | None) -> Mapping[str, Any]:
         "eps": float(threat.budget.eps),
         "unit": threat.budget.unit,
         "access": threat.access,
+        "goal": threat.goal.name,
     }
 
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from titer.assess.agreement import CONSEQUENCE, Finding, not_applicable, result
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import make_attack
 from titer.core.randomness import generator
 from titer.core.threat import Threat
-from titer.threats.goals import HighestLoss, log_odds_of_error
+from titer.threats.naming import highest_loss
 from titer.threats.rules import MutableMask
+from titer.training.objectives import row_loss
 
 ROWS = 128
 _STEPS: dict[str, Any] = {"name": "pgd", "steps": 40, "step": 0.1, "restarts": 1}
@@ -28,8 +28,6 @@ _CLIMB = {"name": "pgd", "steps": 10, "step": 0.1, "random_start": False}
 _GROWTH = 2.0
 _CROSSING = 2.0
 _DOUBLINGS = 12
-CONSEQUENCE = "robustness overestimated"
-PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "not applicable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +42,11 @@ class Subject:
     usual: Mapping[str, Any] = field(default_factory=lambda: dict(_STEPS))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One check's value beside its limit, whether it fails, and what to tell in either case."""
-
-    value: float
-    limit: float
-    fails: bool
-    doubt: str
-    comfort: str
-
-
 def gradients_not_zero(subject: Subject) -> Finding:
     """Share of patients whose cross-entropy gradient is exactly zero or not finite."""
 
     def loss(logits: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, subject.y, reduction="none")
+        return row_loss(subject.model.output, logits, subject.y)
 
     rng = generator(subject.seed, "gradients")
     grad = subject.model.grad(loss, subject.x, draws=4, rng=rng).flatten(1)
@@ -75,10 +62,10 @@ def gradients_not_zero(subject: Subject) -> Finding:
 
 def loss_rises(subject: Subject) -> Finding:
     """Share of patients whose loss is higher after ten steps of the attack than before."""
-    threat = replace(subject.threat, goal=HighestLoss())
+    threat = replace(subject.threat, goal=highest_loss(subject.model.output))
     x_adv = _attack(_CLIMB, subject, threat)
     rng = generator(subject.seed, "loss")
-    before, after = (_log_odds(subject, x, rng) for x in (subject.x, x_adv))
+    before, after = (_losses(subject, threat, x, rng) for x in (subject.x, x_adv))
     share = float((after > before).float().mean())
     doubt = f"ten steps of the attack raise the loss for only {share:.0%} of the patients: its steps lead nowhere"
     comfort = f"ten steps of the attack raise the loss for {share:.0%} of the patients"
@@ -120,7 +107,7 @@ def no_hidden_randomness(subject: Subject) -> Finding:
     """Share of patients whose scores differ between two looks although the model declares no randomness."""
     with torch.no_grad():
         first, second = (subject.model.logits(subject.x) for _ in range(2))
-    share = 0.0 if subject.model.draw is not None else float((first != second).any(1).float().mean())
+    share = 0.0 if subject.model.draw is not None else float((first != second).flatten(1).any(1).float().mean())
     doubt = (
         f"the scores of {share:.0%} of the patients differ from one look to the next, and the defence declares no "
         "randomness: attacks could not average over it (EOT)"
@@ -162,36 +149,44 @@ def probe(
 
     `usual` is the plan's longest search, which a longer one is held against.
     """
-    with torch.no_grad():
-        logits = model.logits if model.draw is None else model.draw(generator(seed, "probe"))
-        right = (torch.cat([logits(part) for part in x.split(500)]).argmax(1) == y).nonzero().flatten()[:ROWS]
+    try:
+        right = _right(model, x, y, threat, generator(seed, "probe"))
+    except Incompatible as reason:
+        return [_common(name, threat) | not_applicable(str(reason)) for name in PROBES]
     subject = Subject(model=model.limited(threat.access), x=x[right], y=y[right], threat=threat, seed=seed)
     subject = subject if usual is None else replace(subject, usual=usual)
     return [_record(name, check, subject) for name, check in PROBES.items()]
 
 
+def _right(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: torch.Generator) -> Tensor:
+    """Return the numbers of the first `ROWS` rows that the goal applies to and that the model gets right, int64[n].
+
+    Of a value or a mask, those that the goal is not reached for: neither is ever exactly right.
+    """
+    with torch.no_grad():
+        logits = model.logits if model.draw is None else model.draw(rng)
+        parts = [logits(part) for part in x.split(500)]
+    truths = y.split(500)
+    if model.output == "classes":
+        right = [part.argmax(1) == truth for part, truth in zip(parts, truths, strict=True)]
+    else:
+        right = [~threat.goal.won(part, truth) for part, truth in zip(parts, truths, strict=True)]
+    return (torch.cat(right) & threat.goal.applies(y)).nonzero().flatten()[:ROWS]
+
+
+def _common(name: str, threat: Threat) -> dict[str, Any]:
+    return {"check": name, "threat_family": threat.family, "consequence": CONSEQUENCE}
+
+
 def _record(name: str, check: Callable[[Subject], Finding], subject: Subject) -> dict[str, Any]:
-    common = {"check": name, "threat_family": subject.threat.family, "consequence": CONSEQUENCE}
+    common = _common(name, subject.threat)
     if not len(subject.y):
-        return common | _not_applicable("the model gets no test row right")
+        return common | not_applicable("the model gets no test row right")
     try:
         finding = check(subject)
     except Incompatible as reason:
-        return common | _not_applicable(str(reason))
-    return common | _result(finding)
-
-
-def _result(finding: Finding) -> dict[str, Any]:
-    return {
-        "result": FAIL if finding.fails else PASS,
-        "value": finding.value,
-        "limit": finding.limit,
-        "message": finding.doubt if finding.fails else finding.comfort,
-    }
-
-
-def _not_applicable(reason: str) -> dict[str, Any]:
-    return {"result": NOT_APPLICABLE, "value": None, "limit": None, "message": reason}
+        return common | not_applicable(str(reason))
+    return common | result(finding)
 
 
 def _attack(spec: Mapping[str, Any], subject: Subject, threat: Threat) -> Tensor:
@@ -199,10 +194,10 @@ def _attack(spec: Mapping[str, Any], subject: Subject, threat: Threat) -> Tensor
     return threat.project(make_attack(spec)(subject.model, subject.x, subject.y, threat, rng=rng), subject.x)
 
 
-def _log_odds(subject: Subject, x: Tensor, rng: torch.Generator) -> Tensor:
+def _losses(subject: Subject, threat: Threat, x: Tensor, rng: torch.Generator) -> Tensor:
     with torch.no_grad():
         logits = subject.model.logits if subject.model.draw is None else subject.model.draw(rng)
-        return log_odds_of_error(logits(x), subject.y)
+        return threat.goal.loss(logits(x), subject.y)
 
 
 def _won(subject: Subject, x_adv: Tensor) -> Tensor:
@@ -211,61 +206,3 @@ def _won(subject: Subject, x_adv: Tensor) -> Tensor:
         logits = subject.model.logits if subject.model.draw is None else subject.model.draw(rng)
         won = subject.threat.goal.won(logits(x_adv), subject.y)
     return won & subject.threat.contains(x_adv, subject.x)
-
-
-_TOLERANCE = 0.01
-
-
-def compare_outcomes(
-    outcomes: pd.DataFrame, single_step: frozenset[str], iterative: frozenset[str]
-) -> list[dict[str, Any]]:
-    """Check the outcomes against each other: iterative no worse than single-step, adaptive no worse than transfer.
-
-    Args:
-        outcomes: the outcomes table.
-        single_step: labels of attacks with one step.
-        iterative: labels of attacks with many steps that are held to the same budget.
-    """
-    attacked = outcomes[outcomes["attack"] != "none"]
-    checks: list[dict[str, Any]] = []
-    for (model, defense, family), rows in attacked.groupby(["model", "defense", "threat_family"], sort=False):
-        labels = {"model": model, "defense": defense, "threat_family": family, "consequence": CONSEQUENCE}
-        own = rows[rows["source"] == defense]
-        if own.empty:
-            continue
-        checks.append(labels | _iterative_against_single(own, single_step, iterative))
-        if defense != "none":
-            checks.append(labels | _adaptive_against_transfer(own, rows[rows["source"] != defense]))
-    return checks
-
-
-def _iterative_against_single(
-    own: pd.DataFrame, single_step: frozenset[str], iterative: frozenset[str]
-) -> dict[str, Any]:
-    name = {"check": "iterative-no-worse-than-single-step"}
-    won = own.groupby(["attack", "threat"], sort=False)["won"].mean().unstack("attack")  # noqa: PD010
-    single = [label for label in won if label in single_step]
-    many = [label for label in won if label in iterative]
-    if not single or not many:
-        return name | _not_applicable("the plan has no pair of a single-step and an iterative attack")
-    gap = float((won[single].max(axis=1) - won[many].max(axis=1)).max())
-    doubt = f"a single step fools up to {gap:.1%} more of the patients than many steps: the iterative attack is broken"
-    comfort = f"many steps fool at least as many patients as a single one (difference {-gap:+.1%})"
-    return name | _result(Finding(value=gap, limit=_TOLERANCE, fails=gap > _TOLERANCE, doubt=doubt, comfort=comfort))
-
-
-def _adaptive_against_transfer(own: pd.DataFrame, transfer: pd.DataFrame) -> dict[str, Any]:
-    name = {"check": "white-box-no-worse-than-transfer"}
-    if transfer.empty:
-        return name | _not_applicable("no inputs found on the undefended model were shown to this one")
-    keys = ["threat", "trial", "sample_id"]
-    adaptive, passive = (
-        rows.groupby(keys, sort=False)["won"].any().groupby("threat").mean().astype(float) for rows in (own, transfer)
-    )
-    gap = float(passive.sub(adaptive).max())
-    doubt = (
-        f"inputs found on the undefended model fool up to {gap:.1%} more of the patients than attacks that know the "
-        "defence: those attacks miss what is there"
-    )
-    comfort = f"attacks that know the defence fool no fewer patients than borrowed inputs (difference {-gap:+.1%})"
-    return name | _result(Finding(value=gap, limit=_TOLERANCE, fails=gap > _TOLERANCE, doubt=doubt, comfort=comfort))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from titer.assess.models import ModelSpec, build, pretrained
 from titer.assess.plan import DefensePlan, Plan, ThreatPlan, spec_text
+from titer.assess.plan_checks import COUNTED
+from titer.assess.remote import forget_outages
+from titer.assess.strata import strata
 from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model
 from titer.core.plugins import make_defense
@@ -23,9 +27,10 @@ from titer.core.record import ClinicalData, Recipe, Samples, Split
 from titer.core.registry import Spec
 from titer.core.threat import Region, Threat
 from titer.threats.balls import ball
-from titer.threats.goals import goal
+from titer.threats.naming import goal
 from titer.threats.rules import MutableMask
-from titer.training.loop import CrossEntropy, class_weights, fit
+from titer.training.loop import fit
+from titer.training.objectives import standard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +61,14 @@ class Trial:
             device=self.device,
             cache=self.cache,
             progress=self.progress,
+            output=self.data.output,
         )
 
     def check_models(self) -> None:
         """Build every model of the plan once; raise SpecError for what is wrong, before anything is written."""
         for spec in self.plan.models:
-            self._untrained(spec)
+            with suppress(Incompatible):  # a remote model that is down fails its own cells, not the plan
+                self._untrained(spec)
 
     def _untrained(self, spec: ModelSpec) -> Model:
         return build(
@@ -84,10 +91,7 @@ class Trial:
             return model
         data = self.training_data(self.plan.training)
         assert model.net is not None
-        weights = class_weights(data.train.y, data.classes, data.recipe.class_weights)
-        return fit(
-            model, model.net, data, CrossEntropy(weights=weights), seed=derive(self._base_seed(spec), "training")
-        )
+        return fit(model, model.net, data, standard(data), seed=derive(self._base_seed(spec), "training"))
 
     def defended(self, spec: ModelSpec, chain: tuple[Spec, ...]) -> Model:
         """Return the model behind a chain of defences, applied in order.
@@ -103,12 +107,12 @@ class Trial:
 
     def threats(self, plan: ThreatPlan) -> tuple[Threat, ...]:
         """Return the family's threats, smallest budget first."""
-        scale = self.units[plan.unit]
+        data, scale, where = self.data, self.units[plan.unit], f"threats.{plan.label}"
         family = Threat(
             family=plan.label,
-            budget=ball(plan.norm, max(plan.eps), scale, plan.unit, f"threats.{plan.label}"),
-            domain=(*self.data.domain, *_masks(plan, self.data, self.plan.folder)),
-            goal=goal(plan.goal, self.data.classes, f"threats.{plan.label}"),
+            budget=ball(plan.norm, max(plan.eps), scale, plan.unit, where),
+            domain=(*data.domain, *_masks(plan, data, self.plan.folder)),
+            goal=goal(plan.goal, data.classes, where, data.output, data.tolerance),
             access=plan.access,
         )
         return tuple(family.at(eps) for eps in sorted(plan.eps))
@@ -149,23 +153,26 @@ def trial_seed(plan: Plan, number: int) -> int:
 
 
 def forget_data() -> None:
-    """Forget loaded data: files may have changed since the last assessment of this process."""
+    """Forget loaded data and servers that failed: both may have changed since this process' last assessment."""
     _loaded.cache_clear()
+    forget_outages()
 
 
 def split_by_patient(data: ClinicalData, seed: int) -> Split:
-    """Return the data set's own parts, or a split of its pool that is stratified by class and whole by patient.
+    """Return the data set's own parts, or a split of its pool that is stratified by what is told and whole by patient.
 
     Raises:
         SpecError: a part would hold no row of some class.
     """
     if data.pool is None:
         return Split(train=data.fixed["train"], validation=data.fixed["validation"], test=data.fixed["test"])
-    rest, test = _divide(data.pool, np.arange(len(data.pool)), data.test_share, seed)
-    train, validation = _divide(data.pool, rest, data.validation_share, derive(seed, "validation"))
+    kinds = strata(data.output, data.pool.y, data.pool.patients)
+    rest, test = _divide(data.pool, kinds, np.arange(len(data.pool)), data.test_share, seed)
+    train, validation = _divide(data.pool, kinds, rest, data.validation_share, derive(seed, "validation"))
     parts = {"train": train, "validation": validation, "test": test}
     for name, rows in parts.items():
-        absent = [c for i, c in enumerate(data.classes) if not bool((data.pool.y[rows] == i).any())]
+        named = data.classes if data.output == "classes" else ()
+        absent = [c for i, c in enumerate(named) if not bool((kinds[rows] == i).any())]
         if absent:
             raise SpecError(
                 f"data.{name} would hold no patient of class {', '.join(absent)}: every part needs every class; "
@@ -174,18 +181,20 @@ def split_by_patient(data: ClinicalData, seed: int) -> Split:
     return Split(**{name: data.pool.take(rows) for name, rows in parts.items()})
 
 
-def _divide(pool: Samples, rows: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rest, part): whole patients, `part` about `share` of the rows, classes in proportion."""
+def _divide(
+    pool: Samples, kinds: np.ndarray, rows: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rest, part): whole patients, `part` about `share` of the rows, kinds in proportion."""
     from sklearn.model_selection import StratifiedGroupKFold
 
     patients = np.array(pool.patients)[rows]
     folds = max(2, min(round(1 / share), len(set(patients.tolist()))))
-    smallest = int(np.bincount(pool.y[rows].numpy()).min())
+    smallest = int(np.bincount(kinds[rows]).min())
     if smallest < 2 or len(set(patients.tolist())) < 2:
         raise SpecError(f"data has a class with {smallest} row(s): a split needs at least 2 patients of each class")
     splitter = StratifiedGroupKFold(n_splits=min(folds, smallest), shuffle=True, random_state=seed % 2**32)
     wanted = share * len(rows)
-    parts = [part for _, part in splitter.split(rows, pool.y[rows].numpy(), patients)]
+    parts = [part for _, part in splitter.split(rows, kinds[rows], patients)]
     chosen = np.sort(_enough(parts, wanted))
     mask = np.zeros(len(rows), dtype=bool)
     mask[chosen] = True
@@ -200,10 +209,14 @@ def _enough(parts: list[np.ndarray], wanted: float) -> np.ndarray:
 
 
 def resolve_units(data: ClinicalData, train: Samples) -> dict[str, Tensor]:
-    """Return the raw size of one of each unit; `sd` is the standard deviation over the training part."""
-    return {
+    """Return the raw size of one of each unit; `sd` is the standard deviation over the training part.
+
+    `values` is what an l0 budget counts: any value may be changed, by as much as the domain allows.
+    """
+    sizes = {
         name: train.x.std(dim=0) if size == "sd" else torch.tensor(float(size)) for name, size in data.units.items()
     }
+    return {COUNTED: torch.tensor(1.0), **sizes}
 
 
 def _masks(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, ...]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from torch import Generator, Tensor
-
-from titer.core.model import Model
 from titer.core.plugins import Count, attack
 from titer.core.protocols import Attack
-from titer.core.threat import Threat
-from titer.engine.ensemble import members, strongest
+from titer.engine.ensemble import Ensemble, members
 
 
 @attack(
     "autoattack",
     paper="Croce, Hein 2020, arXiv:2003.01690, section 5 (L1: Croce, Hein 2021, arXiv:2103.01208)",
     threat_ids=("NISTAML.022", "AML.T0043.000", "NISTAML.025", "AML.T0043.001"),
+    nested=True,
 )
 def autoattack(
     *, version: Literal["standard", "rand"] = "standard", steps: Count = 100, queries: Count = 5000, rivals: Count = 9
@@ -31,12 +28,7 @@ def autoattack(
         queries: questions of the square attack a row.
         rivals: rival classes that the targeted attacks aim at.
     """
-    ensemble = members(_parts(version, steps, queries, rivals), "attacks.autoattack")
-
-    def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        return strongest(ensemble, model, x, y, threat, rng=rng)
-
-    return run
+    return Ensemble(first=None, rest=members(_parts(version, steps, queries, rivals), "attacks.autoattack"))
 
 
 def _parts(version: str, steps: int, queries: int, rivals: int) -> tuple[dict[str, Any], ...]:

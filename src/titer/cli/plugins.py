@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,7 +36,8 @@ def _lines(plugin: Plugin) -> list[str]:
     settings = [f"    {s.name}: {s.kind}{_default(s.default)}" for s in plugin.settings()]
     paper = [f"    paper: {plugin.paper}"] if plugin.paper else []
     threats = [f"    threats: {', '.join(plugin.threat_ids)}"] if plugin.threat_ids else []
-    return [f"{plugin.name}  {plugin.title}", *settings, *paper, *threats]
+    needs = [f"    needs: {plugin.needs.describe()}"] if plugin.needs else []
+    return [f"{plugin.name}  {plugin.title}", *settings, *paper, *threats, *needs]
 
 
 def _default(value: object) -> str:
@@ -58,4 +60,5 @@ def _record(plugin: Plugin) -> dict[str, object]:
         "settings": settings,
         "paper": plugin.paper,
         "threat_ids": list(plugin.threat_ids),
+        "needs": None if plugin.needs is None else asdict(plugin.needs),
     }

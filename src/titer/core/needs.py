@@ -27,11 +27,18 @@ class Needs:
     any_error_only: bool = False
     mask: bool = False
 
+    def describe(self) -> str:
+        """Return what is needed as one line for the console."""
+        kinds = [] if self.outputs == OUTPUTS else [f"output {' or '.join(self.outputs)}"]
+        goals = ["the goal any-error"] if self.any_error_only else []
+        masks = ["a threat with a mask"] if self.mask else []
+        return "; ".join([f"access {self.access}", f"norm {' or '.join(self.norms)}", *kinds, *goals, *masks])
+
     def refusal(self, name: str, threat: Threat, output: Output, access: Access) -> str | None:
         """Return why the attack `name` cannot run, or None; `access` is what the model gives at the most."""
         seen = min(access, threat.access, key=RANK.__getitem__)
         if RANK[seen] < RANK[self.access]:
-            return f"{name} needs access = {self.access!r}: this attacker has {seen!r}"
+            return f"{name} needs access = {self.access!r}, and there is access = {seen!r}"
         if threat.budget.norm not in self.norms:
             return f"{name} knows no {threat.budget.norm}: allowed are {', '.join(self.norms)}"
         if output not in self.outputs:

@@ -74,7 +74,8 @@ class Noise:
 @cache
 def _quantiles(device: torch.device) -> Tensor:
     shares = (torch.arange(2**16, dtype=torch.float64) + 0.5) * 2.0**-16
-    return torch.special.ndtri(shares).float().to(device)
+    quantiles: Tensor = torch.special.ndtri(shares)
+    return quantiles.float().to(device)
 
 
 def _wrapped(number: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -38,6 +39,7 @@ def attack(
     minimal: bool = False,
     single_step: bool = False,
     joint: bool = False,
+    nested: bool = False,
 ) -> Callable[[Factory], Factory]:
     """Register an evasion attack; it is called only with rows, and only where its needs are met.
 
@@ -48,9 +50,10 @@ def attack(
         needs: access, norms, outputs, goals and mask; anything else is refused with the reason.
         minimal: it ignores eps and returns its nearest find.
         single_step: it takes one step; a search that does worse is broken (see `assess.sanity`).
+        nested: it runs from the smallest budget of a family to the largest, and keeps what a smaller one allowed.
         joint: it finds one pattern for all rows, so that a row's outcome depends on the others.
     """
-    traits = {"minimal": minimal, "single-step": single_step, "joint": joint}
+    traits = {"minimal": minimal, "single-step": single_step, "joint": joint, "nested": nested}
     register = _register(
         "attacks", name, paper, threat_ids, frozenset(trait for trait, holds in traits.items() if holds), needs
     )
@@ -58,22 +61,28 @@ def attack(
     def guarded(factory: Factory) -> Factory:
         @wraps(factory)
         def made(**settings: Any) -> Attack:
-            return _guarded(name, needs, factory(**settings))
+            return Guarded(name, needs, factory(**settings))
 
         return cast(Factory, register(made))
 
     return guarded
 
 
-def _guarded(name: str, needs: Needs, run: Attack) -> Attack:
-    def attack(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        reason = needs.refused(name, threat, model)
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """An attack that is called only with rows, and only where its needs are met; `run` is what the plugin returned."""
+
+    name: str
+    needs: Needs
+    run: Attack
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
+        """Return proposals shaped as `x` [N, ...]; raise Incompatible with the reason where they cannot be made."""
+        reason = self.needs.refused(self.name, threat, model)
         if reason is not None:
             raise Incompatible(reason)
         # Many a network cannot take a batch of no rows.
-        return run(model, x.contiguous(), y, threat, rng=rng) if len(x) else x.clone()
-
-    return attack
+        return self.run(model, x.contiguous(), y, threat, rng=rng) if len(x) else x.clone()
 
 
 def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:

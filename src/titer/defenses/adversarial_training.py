@@ -9,17 +9,19 @@ from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional
 
 from titer.core.errors import Incompatible
 from titer.core.model import Model
+from titer.core.outputs import errors, predicted
 from titer.core.plugins import Count, Positive, defense, make_attack
 from titer.core.protocols import Attack, Defense, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits, Threat
 from titer.threats.balls import ball
-from titer.threats.goals import AnyError, HighestLoss
-from titer.training.loop import class_weights, fit, fresh
+from titer.threats.goals import AnyError
+from titer.threats.naming import highest_loss
+from titer.training.loop import fit, fresh
+from titer.training.objectives import Penalty, penalty
 
 _SCORED_ROWS = 500
 
@@ -59,9 +61,8 @@ def adversarial_training(
             raise Incompatible(f"unit {unit!r} is not one of this data set's: {', '.join(train.units)}")
         seed = int(torch.randint(2**62, (1,), generator=rng))
         budget = ball(norm, eps, train.units[unit], unit)
-        threat = Threat(family=norm, budget=budget, domain=train.domain, goal=HighestLoss())
-        weights = class_weights(train.train.y, train.classes, train.recipe.class_weights)
-        objective = WorstCase(inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, weights=weights)
+        threat = Threat(family=norm, budget=budget, domain=train.domain, goal=highest_loss(train.output))
+        objective = WorstCase(inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, penalty=penalty(train))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
         start = model.net if warm_start else fresh(model.net, seed)
         return fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
@@ -71,42 +72,55 @@ def adversarial_training(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorstCase:
-    """The objective: cross-entropy at the attacked batch; scored by accuracy under the same attack."""
+    """The objective: the penalty at the attacked batch; scored by what is right under the same attack."""
 
     inner: Attack
     spec: str
     threat: Threat
-    weights: Tensor | None
+    penalty: Penalty
 
     @property
     def key(self) -> str:
-        """Return attack, threat, rules and class weights."""
+        """Return attack, threat, rules and what the penalty is weighed by."""
         scale = self.threat.budget.scaled(torch.zeros(1)).flatten().tolist()
         rules = [rule.describe() for rule in self.threat.domain]
-        weights = None if self.weights is None else self.weights.tolist()
-        return f"worst-case/{self.spec}/{self.threat.name}/{scale}/{rules}/{weights}"
+        weights = None if self.penalty.weights is None else self.penalty.weights.tolist()
+        kind = "" if self.penalty.output == "classes" else f"/{self.penalty.key}"
+        return f"worst-case/{self.spec}/{self.threat.name}/{scale}/{rules}/{weights}{kind}"
 
     def loss(self, net: nn.Module, logits: Logits, x: Tensor, y: Tensor, rng: Generator) -> Tensor:
-        """Return the cross-entropy at the attacked batch.
+        """Return the penalty at the attacked batch.
 
         The attack sees the network in evaluation mode, as a real one will: batch norm keeps its running statistics.
         """
         net.eval()
-        x_adv = self.inner(Model(name="in training", logits=logits), x, y, self.threat, rng=rng)
+        x_adv = self.inner(self._model(logits), x, y, self.threat, rng=rng)
         net.train()
-        return functional.cross_entropy(logits(x_adv), y, weight=self.weights)
+        return self.penalty(logits(x_adv), y)
 
     def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:  # noqa: ARG002
-        """Return the robust accuracy on the first validation rows, ties broken by clean accuracy.
+        """Return how right the first validation rows are under attack, ties broken by the clean rows.
 
-        Rows count by their class's weight: with balanced weights it is the balanced accuracy.
+        Of classes, the robust accuracy: rows count by their class's weight, so that with balanced weights it is the
+        balanced accuracy. Of any other output, 1 - the mean error: share of wrong findings, error in standard
+        deviations, 1 - Dice.
         """
         x, y = part.x[:_SCORED_ROWS], part.y[:_SCORED_ROWS]
-        model = Model(name="in training", logits=logits)
-        with torch.no_grad():
-            clean = logits(x).argmax(1) == y
-        x_adv = self.inner(model, x, y, replace(self.threat, goal=AnyError()), rng=rng)
-        with torch.no_grad():
-            robust = clean & (logits(x_adv).argmax(1) == y)
-        share = torch.ones_like(y, dtype=torch.float32) if self.weights is None else self.weights[y]
+        classes = self.penalty.output == "classes"
+        threat = replace(self.threat, goal=AnyError()) if classes else self.threat
+        clean = self._right(logits, x, y)
+        x_adv = self.inner(self._model(logits), x, y, threat, rng=rng)
+        robust = torch.minimum(clean, self._right(logits, x_adv, y))
+        weights = self.penalty.weights if classes else None
+        share = torch.ones_like(clean) if weights is None else weights[y]
         return float((robust * share).sum() / share.sum()) + 1e-3 * float((clean * share).sum() / share.sum())
+
+    def _model(self, logits: Logits) -> Model:
+        return Model(name="in training", logits=logits, output=self.penalty.output)
+
+    def _right(self, logits: Logits, x: Tensor, y: Tensor) -> Tensor:
+        """Return 1 - the error of each row, float[N]; see `score` for its scale."""
+        output = self.penalty.output
+        with torch.no_grad():
+            error = errors(output, predicted(output, logits(x)), y)
+        return 1.0 - error / {"labels": y[0].numel(), "value": self.penalty.spread}.get(output, 1.0)

@@ -15,8 +15,8 @@ from titer.threats.balls import to_units
 from titer.threats.room import limits, may_change
 
 _NOISES, _GROWTH = 8, 4.0
-_FARTHEST = _GROWTH**_NOISES
 _BLENDS = (0.5, 0.25)
+_COARSE = 1 / 16
 _DONORS = 5
 _VALUES = 2**24
 
@@ -74,6 +74,8 @@ class Ledger:
 
         The answers are for estimates: no find is kept. The caller sees to it that each row has so many questions left.
         """
+        if not len(at):
+            return x_adv, at.bool()
         rows = self.rows.take(at)
         self.spent.index_add_(0, at, torch.ones_like(at))
         inputs = self._legal(rows, x_adv)
@@ -121,41 +123,52 @@ def _opened(rows: Rows, queries: int) -> Ledger:
 
 
 def seek_starts(ledger: Ledger) -> None:
-    """Look for an input of each row that reaches the goal, and keep it in the ledger.
+    """Look for inputs of each row that reach the goal; the ledger keeps the nearest.
 
-    Tried one after the other: noise, flat inputs, the negative, blends of these with the row, and last the nearest
-    clean rows of the batch that the model decides as the attacker wants this row decided: other patients' images.
+    Every row asks about noise, flat inputs and its negative, and how far towards the row each of them holds: they
+    lead to boundaries at very different distances. Rows without any find go on with blends, with more noise, and last
+    with the nearest clean rows of the batch that the model decides as the attacker wants this row decided: other
+    patients' images.
     """
-    for candidate in _candidates(ledger.rows):
+    everyone = ledger.rows
+    noise = _noise(everyone, 0)
+    others = [noise, *_ends(everyone)]
+    for other in others:
+        at = (ledger.left > 0).nonzero().flatten()
+        inputs, hit = ledger.ask(at, other[at])
+        bisect(ledger, at[hit], inputs[hit], _COARSE)
+    for share in _BLENDS:
+        for other in others:
+            at = _missing(ledger)
+            ledger.ask(at, (everyone.x + share * (other - everyone.x))[at])
+    for count in range(1, _NOISES):
+        noise = _noise(everyone, count)  # drawn whoever still needs it, so that no row's numbers depend on others
         at = _missing(ledger)
-        ledger.ask(at, candidate[at])
+        ledger.ask(at, noise[at])
     for rank in range(_DONORS):
-        at = _missing(ledger)
-        if not len(at):
-            return
-        at, donors = _donors(ledger, at, rank)
-        ledger.ask(at, ledger.rows.x[donors])
+        at, donors = _donors(ledger, _missing(ledger), rank)
+        ledger.ask(at, everyone.x[donors])
 
 
 def _missing(ledger: Ledger) -> Tensor:
     return (ledger.nearest.isinf() & (ledger.left > 0)).nonzero().flatten()
 
 
-def _candidates(rows: Rows) -> Iterator[Tensor]:
-    """Yield candidates [n, ...]; as many random numbers are drawn whoever still needs them."""
+def _noise(rows: Rows, count: int) -> Tensor:
+    """Return uniform draws where a value has two limits, and else normal ones that grow with `count`, in units."""
     x, scale = rows.x, rows.threat.budget.scaled(rows.x)
     low, high = limits(rows.threat, x)
-    bounded = low.isfinite() & high.isfinite()
-    for count in range(_NOISES):
-        spread = x + _GROWTH**count * scale * rows.noise.quick_normal(*x.shape[1:]).to(x)
-        even = low + (high - low) * rows.noise.uniform(*x.shape[1:]).to(x)
-        noise = torch.where(bounded, even, spread)
-        yield noise
-    ends = [torch.where(end.isfinite(), end, x + far * scale) for end, far in ((low, -_FARTHEST), (high, _FARTHEST))]
-    negative = torch.where(bounded, low + high - x, -x)
-    yield from (*ends, negative)
-    for share in _BLENDS:
-        yield from (x + share * (other - x) for other in (noise, *ends, negative))
+    spread = x + _GROWTH**count * scale * rows.noise.quick_normal(*x.shape[1:]).to(x)
+    even = low + (high - low) * rows.noise.uniform(*x.shape[1:]).to(x)
+    return torch.where(low.isfinite() & high.isfinite(), even, spread)
+
+
+def _ends(rows: Rows) -> list[Tensor]:
+    """Return each row with all values as low and as high as can be, and turned into its negative."""
+    x, far = rows.x, _GROWTH ** (_NOISES - 1) * rows.threat.budget.scaled(rows.x)
+    low, high = limits(rows.threat, x)
+    negative = torch.where(low.isfinite() & high.isfinite(), low + high - x, -x)
+    return [torch.where(low.isfinite(), low, x - far), torch.where(high.isfinite(), high, x + far), negative]
 
 
 def _donors(ledger: Ledger, at: Tensor, rank: int) -> tuple[Tensor, Tensor]:

@@ -4,45 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Generator, Tensor
 
 from titer.core.errors import Incompatible
 from titer.core.model import Attention, Model
-from titer.core.needs import Needs
-from titer.core.plugins import make_attack, plugin
-from titer.core.protocols import Attack
+from titer.core.plugins import Guarded, make_attack
 from titer.core.registry import Spec
 from titer.core.threat import Threat
 from titer.engine.rows import blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """One attack of an ensemble: its spec, what it needs, and the attack itself."""
+class Ensemble:
+    """Attacks in their order. `first` is a least-perturbation attack: its finds serve every budget of a family.
 
-    name: str
-    needs: Needs
-    run: Attack
+    The harness runs `first` once a family and `rest` under each budget; called as an attack, it runs all.
+    """
+
+    first: Guarded | None
+    rest: tuple[Guarded, ...]
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
+        """Return the per-row worst case (see `strongest`)."""
+        parts = self.rest if self.first is None else (self.first, *self.rest)
+        return strongest(parts, model, x, y, threat, rng=rng)
+
+    def later(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
+        """Return the worst case over `rest` alone; the clean rows where none of them can run but `first` has."""
+        if self.first is not None and not any(one.needs.refused(one.name, threat, model) is None for one in self.rest):
+            return x.clone()
+        return strongest(self.rest, model, x, y, threat, rng=rng)
 
 
-def members(specs: Sequence[Spec], where: str) -> tuple[Member, ...]:
+def members(specs: Sequence[Spec], where: str) -> tuple[Guarded, ...]:
     """Make the attacks of an ensemble.
 
     Raises:
         SpecError: an unknown name or setting.
     """
-    made = []
-    for index, spec in enumerate(specs):
-        found = plugin("attacks", spec, f"{where}[{index}]")
-        run = make_attack(spec, f"{where}[{index}]")
-        made.append(Member(name=found.name, needs=found.needs or Needs(), run=run))
-    return tuple(made)
+    return tuple(cast(Guarded, make_attack(spec, f"{where}[{index}]")) for index, spec in enumerate(specs))
 
 
 def strongest(
-    ensemble: Sequence[Member], model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator
+    ensemble: Sequence[Guarded], model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator
 ) -> Tensor:
     """Return for each row of `x` [N, ...] the first find that won under the threat, or else the last attack's.
 
@@ -57,7 +64,7 @@ def strongest(
         raise Incompatible(f"no attack of the ensemble can run here: {reasons}")
     found, live = x.clone(), torch.arange(len(x), device=x.device)
     for one in able:
-        tried = one.run(_watching(model, live), x[live], y[live], threat, rng=rng)
+        tried = one(_watching(model, live), x[live], y[live], threat, rng=rng)
         inside = threat.project(tried, x[live])
         found[live] = inside
         live = live[~_won(model, inside, x, y, live, threat, rng)]

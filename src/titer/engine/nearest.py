@@ -15,6 +15,7 @@ from titer.core.threat import Threat
 from titer.engine.ascent import State, taken
 from titer.engine.rows import RowLoss, Rows, blocks
 from titer.threats.goals import HighestLoss
+from titer.threats.output_goals import Endless
 
 
 class Slope(NamedTuple):
@@ -74,7 +75,7 @@ def descend(model: Model, x: Tensor, y: Tensor, threat: Threat, descent: Descent
     Raises:
         Incompatible: the model gives no gradient, or the goal is one that nothing reaches.
     """
-    if isinstance(threat.goal, HighestLoss):
+    if isinstance(threat.goal, (HighestLoss, Endless)):
         raise Incompatible("a least-perturbation attack needs a goal that can be reached: it has no budget to use up")
     found = x.clone()
     for block in blocks(model, x, y, threat, rng):

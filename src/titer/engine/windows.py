@@ -55,10 +55,15 @@ class Field:
         """Return rows [n, ...] as [n, C, space]."""
         return x.reshape(len(x), self.channels, -1)
 
-    def window(self, share: float) -> Window:
-        """Return the window that covers `share` of what may change, as nearly as whole cells can."""
+    def window(self, share: float, least: int = 1) -> Window:
+        """Return the window that covers `share` of what may change, as nearly as whole cells can.
+
+        Its side is `least` or more, and odd where `least` is above 1; a region of few cells has single ones as well.
+        """
         firsts, extents = self._box()
-        side = max(round((share * int(self.free.sum())) ** (1 / len(self.sizes))), 1)
+        least = least if min(extents) >= _TILES * least else 1
+        side = max(round((share * int(self.free.sum())) ** (1 / len(self.sizes))), least)
+        side += int(least > 1 and side % 2 == 0)
         sides = tuple(min(side, extent) for extent in extents)
         # A start is good where its window lies inside the box and holds at least one value that may change.
         good = self.free

@@ -10,6 +10,7 @@ import torch
 
 from titer.core.errors import SpecError, unknown
 from titer.core.record import ClinicalData, Samples
+from titer.modalities._truths import unlearnable, untellable
 
 MISSING = "unknown"
 _AGE_BANDS = ((18, "0-17"), (40, "18-39"), (65, "40-64"), (200, "65+"))
@@ -61,10 +62,11 @@ def samples(
     patients: Sequence[str],
     columns: Mapping[str, Sequence[object]] | None = None,
 ) -> Samples:
-    """Return rows as Samples: `x` [N, ...] in raw units, `labels` int [N]."""
+    """Return rows as Samples: `x` [N, ...] in raw units, `labels` [N, ...]: whole numbers, or real ones of a value."""
+    kind = np.float32 if labels.dtype.kind == "f" else np.int64
     return Samples(
         x=torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32)),
-        y=torch.from_numpy(np.ascontiguousarray(labels, dtype=np.int64)),
+        y=torch.from_numpy(np.ascontiguousarray(labels, dtype=kind)),
         ids=tuple(map(str, ids)),
         patients=tuple(map(str, patients)),
         groups=group_columns(columns or {}),
@@ -77,7 +79,7 @@ def checked(data: ClinicalData, where: str = "data") -> ClinicalData:
     for name, part in data.parts().items():
         problems += _part_problems(data, part, f"{where}.{name}")
     problems += _shared_patients(data, where)
-    problems += _lone_classes(data, where)
+    problems += _lone_classes(data, where) if data.output == "classes" else unlearnable(data, where)
     if problems:
         raise SpecError("; ".join(problems))
     return data
@@ -86,11 +88,12 @@ def checked(data: ClinicalData, where: str = "data") -> ClinicalData:
 def _part_problems(data: ClinicalData, part: Samples, where: str) -> list[str]:
     if not len(part):
         return [f"{where} holds no rows: at least one of each class is needed"]
-    problems = []
-    wrong = [f"{part.ids[i]} has {int(part.y[i])}" for i in _rows((part.y < 0) | (part.y >= len(data.classes)))]
+    problems, classes = [], data.output == "classes"
+    wrong = [f"{part.ids[i]} has {int(part.y[i])}" if classes else part.ids[i] for i in _rows(untellable(data, part.y))]
     if wrong:
         allowed = ", ".join(f"{i} ({name})" for i, name in enumerate(data.classes))
-        problems.append(f"{where}.label is outside the classes: {listed(wrong)}; allowed are {allowed}")
+        what = f"outside the classes: {listed(wrong)}; allowed are {allowed}"
+        problems.append(f"{where}.label is {what if classes else f'no {data.output} that can be: {listed(wrong)}'}")
     twice = sorted(one for one, count in Counter(part.ids).items() if count > 1)
     if twice:
         problems.append(f"{where} holds sample ids twice: {listed(twice)}")

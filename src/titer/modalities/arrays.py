@@ -9,7 +9,8 @@ from typing import Literal, cast
 import numpy as np
 
 from titer.core.errors import SpecError
-from titer.core.plugins import Share, modality
+from titer.core.outputs import Output
+from titer.core.plugins import Positive, Share, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData, Samples
 from titer.modalities._checks import (
@@ -29,6 +30,7 @@ from titer.modalities._checks import (
 )
 from titer.modalities._files import Arrays, read_npz
 from titer.modalities._images import RANGES, grey_box, image_units
+from titer.modalities._truths import Truths, check_names, check_task, findings, mask, value
 from titer.threats.rules import Box
 
 _COLUMNS = ("patient_id", "sex", "age", "site", "split")
@@ -40,8 +42,10 @@ _COLOURS = (1, 3)
 def arrays(
     *,
     file: str,
+    task: Output = "classes",
     classes: tuple[str, ...] | None = None,
     positive: str | None = None,
+    tolerance: Positive | None = None,
     value_range: tuple[float, float] | None = None,
     feature_names: tuple[str, ...] | None = None,
     feature_units: tuple[str, ...] | None = None,
@@ -58,8 +62,12 @@ def arrays(
 
     Args:
         file: the .npz file; a plan takes it from its own folder.
-        classes: names of the classes in order; by default `class_names`, the sorted labels, or 0 to the largest.
+        task: what `labels` tells of a row: `classes`, one diagnosis [N]; `labels`, several findings that may stand
+            together, [N, findings] of 0 and 1; `value`, a measurement [N]; `mask`, a segmentation [N, H, W].
+        classes: names of the classes in order; by default `class_names`, the sorted labels, or 0 to the largest. Of
+            findings their names, of a value its one name, of a mask its classes with the background first.
         positive: the class that is the finding; by default the last of two.
+        tolerance: largest error of a value that does no harm, in the value's own unit; needed there.
         value_range: lowest and highest possible value; known for uint8 and uint16 images, needed for other images.
         feature_names: names of a table's columns.
         feature_units: their units.
@@ -68,13 +76,15 @@ def arrays(
         title: how the report calls the data.
         licence: what the report says of its licence.
     """
-    check_classes(classes, positive)
+    check_task(task, classes, positive, tolerance)
+    if positive is not None:
+        check_classes(classes, positive)
     if value_range is not None and not -np.inf < value_range[0] < value_range[1] < np.inf:
         raise SpecError(f"data.value_range = {list(value_range)!r} is not allowed: a lower and a higher finite number")
 
     def load() -> ClinicalData:
         content = read_npz(Path(file), "data.file")
-        rows = _read_rows(content, classes or _texts(content, "class_names"))
+        rows = _read_rows(content, classes or _texts(content, "class_names"), task)
         limits = _limits(rows, value_range)
         names = feature_names or _texts(content, "feature_names")
         _check_features(rows, names, feature_units)
@@ -88,7 +98,7 @@ def arrays(
                 source=f"the user's own arrays: {Path(file).name}",
                 licence=licence or "not stated",
                 classes=rows.classes,
-                positive=positive_class(positive, rows.classes),
+                positive=positive_class(positive, rows.classes) if task == "classes" else None,
                 pool=pool,
                 fixed=fixed,
                 domain=box,
@@ -98,6 +108,8 @@ def arrays(
                 feature_units=feature_units,
                 test_share=test_share,
                 validation_share=validation_share,
+                output=task,
+                tolerance=tolerance,
             )
         )
 
@@ -115,18 +127,18 @@ class _Rows:
     stored: str
 
 
-def _read_rows(content: Arrays, classes: tuple[str, ...] | None) -> _Rows:
+def _read_rows(content: Arrays, classes: tuple[str, ...] | None, task: Output) -> _Rows:
     blocks = [p for p in _PREFIXES if any(name.startswith(p) for name in content)]
     if blocks:
         _check_medmnist(content, blocks)
-        found = [_block(content, prefix) for prefix in _PREFIXES]
+        found = [_block(content, prefix, task) for prefix in _PREFIXES]
         block = {key: np.concatenate([one[key] for one in found]) for key in _shared_keys(found)}
         block["split"] = np.repeat([PARTS[p[:-1]] for p in _PREFIXES], [len(one["x"]) for one in found])
         ids = [f"{p}{i:05d}" for p, one in zip(_PREFIXES, found, strict=True) for i in range(len(one["x"]))]
     else:
-        block = _block(content, "")
+        block = _block(content, "", task)
         ids = [f"row_{i:05d}" for i in range(len(block["x"]))]
-    return _assembled(block, ids, classes)
+    return _assembled(block, ids, classes, task)
 
 
 def _check_medmnist(content: Arrays, blocks: list[str]) -> None:
@@ -138,15 +150,16 @@ def _check_medmnist(content: Arrays, blocks: list[str]) -> None:
         raise SpecError(f"data.file lacks {listed(absent)}: train, val and test are all needed")
 
 
-def _block(content: Arrays, prefix: str) -> Arrays:
+def _block(content: Arrays, prefix: str, task: Output) -> Arrays:
     """Return `x`, `y` and the columns of all rows, or of one part; checked for their lengths and shapes."""
     block = {"x": _needed(content, prefix, "images", "x"), "y": _needed(content, prefix, "labels", "y")}
     check_patients([name.removeprefix(prefix) for name in content if name.startswith(prefix)])
     block |= {name: content[prefix + name] for name in _COLUMNS if prefix + name in content}
     if block["x"].ndim < 2:
         raise SpecError(f"data.{prefix}images has the shape {block['x'].shape}: allowed are {_SHAPES}")
+    many = {"x", "y"} if task in ("labels", "mask") else {"x"}
     for name, values in block.items():
-        if values.ndim == 0 or (name != "x" and values.size != len(values)):
+        if values.ndim == 0 or (name not in many and values.size != len(values)):
             raise SpecError(f"data.{prefix}{name} has the shape {values.shape}: allowed is one value a row")
         if len(values) != len(block["x"]):
             raise SpecError(f"data.{prefix}{name} has {len(values)} rows where the images or x have {len(block['x'])}")
@@ -180,20 +193,35 @@ def _shared_keys(blocks: list[Arrays]) -> list[str]:
 _SHAPES = "[N, features], [N, H, W], [N, H, W, 1] and [N, H, W, 3]"
 
 
-def _assembled(block: Arrays, ids: list[str], classes: tuple[str, ...] | None) -> _Rows:
-    texts = {name: _text_list(values) for name, values in block.items() if name != "x"}
+def _assembled(block: Arrays, ids: list[str], classes: tuple[str, ...] | None, task: Output) -> _Rows:
+    texts = {name: _text_list(values) for name, values in block.items() if name not in ("x", "y")}
     x, kind = _shaped(block["x"])
-    check_classes(classes, None)
-    names = classes or class_names(texts["y"])
-    numbers, problems = class_numbers(texts["y"], names, ids)
+    check_names(task, classes)
+    y, names, problems = _truths(block["y"], classes, ids, task, tuple(x.shape[2:]))
     problems += check_patient_values(texts.get("patient_id", ids), ids)
     parts = None
     if "split" in texts:
         parts, wrong = part_names(texts["split"], ids)
         problems += wrong
     refuse(problems)
-    rows = samples(x, numbers, ids=ids, patients=texts.get("patient_id", ids), columns=texts)
+    rows = samples(x, y, ids=ids, patients=texts.get("patient_id", ids), columns=texts)
     return _Rows(samples=rows, parts=parts, classes=names, kind=kind, stored=block["x"].dtype.name)
+
+
+def _truths(
+    values: np.ndarray, names: tuple[str, ...] | None, ids: list[str], task: Output, sides: tuple[int, ...]
+) -> Truths:
+    """Return what is told of the rows in the form of the task; `sides` are those of an image."""
+    if task == "labels":
+        return findings(values, names, ids, listed)
+    if task == "value":
+        return value(values, names, ids, listed)
+    if task == "mask":
+        return mask(values, names, ids, sides, listed)
+    texts = _text_list(values)
+    names = names or class_names(texts)
+    numbers, problems = class_numbers(texts, names, ids)
+    return Truths(numbers, names, problems)
 
 
 def _shaped(x: np.ndarray) -> tuple[np.ndarray, Literal["image", "table"]]:

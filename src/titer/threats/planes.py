@@ -77,3 +77,14 @@ _SIZES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "l1": lambda weight, most, way: _in_turn(weight, weight, most, way),
     "l0": lambda weight, most, way: _in_turn(weight, weight * most, most, way),
 }
+
+
+def box(domain: tuple[Region, ...], x: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return lowest and highest raw values as x [N, ...] has them, or None where a value is unbounded or a rule bends."""
+    low, high = torch.full_like(x[:1], -float("inf")), torch.full_like(x[:1], float("inf"))
+    for rule in domain:
+        if isinstance(rule, Box):
+            lowest, highest = rule.bounds(x)
+            low, high = torch.maximum(low, lowest), torch.minimum(high, highest)
+    bent = not all(rule.shrinks for rule in domain)
+    return None if bent or not bool((low.isfinite() & high.isfinite()).all()) else (low, high)

@@ -104,8 +104,13 @@ def _with_network(model: Model, net: nn.Module, provenance: dict[str, str]) -> M
     logits = model.rebuild(net)
     plain = network_model(model.name, net, lambda x: x, provenance)
     return Model(
-        name=model.name, logits=logits, net=plain.net, rebuild=model.rebuild, provenance=plain.provenance
-    )  # fmt: skip
+        name=model.name,
+        logits=logits,
+        net=plain.net,
+        rebuild=model.rebuild,
+        output=model.output,
+        provenance=plain.provenance,
+    )
 
 
 def _spent(model: Model, cost: TrainingCost) -> dict[str, str]:
