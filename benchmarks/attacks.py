@@ -27,7 +27,7 @@ from pathlib import Path
 
 from attack_bench.jobs import JOBS, TITER, Job
 from attack_bench.results import Result, read
-from attack_bench.subjects import SOURCES, Facts, facts, prepare
+from attack_bench.subjects import SOURCES, Facts, facts, is_available, prepare
 from attack_bench.tables import job_table, markdown
 
 from titer.assess.manifest import hardware
@@ -98,7 +98,7 @@ def _names(allowed: Sequence[str] | set[str] | dict[str, object]) -> object:
 def _fought(name: str, job: Job, options: Options) -> Iterator[tuple[Facts, str, list[Result]]]:
     """Yield for each subject and level every contestant's result, Titer's first, and those of the jobs in `also`."""
     for subject in job.subjects:
-        if options.models and subject not in options.models:
+        if not _wanted(subject, options):
             continue
         folder = prepare(subject, options.work)
         for level in job.levels:
@@ -110,6 +110,13 @@ def _fought(name: str, job: Job, options: Options) -> Iterator[tuple[Facts, str,
                 if subject in JOBS[other].subjects and level in JOBS[other].levels
             ]
             yield facts(folder), level, [one for one in [*own, *lent] if one is not None]
+
+
+def _wanted(subject: str, options: Options) -> bool:
+    chosen = not options.models or subject in options.models
+    if chosen and not is_available(subject, options.work):
+        print(f"{subject}: left out, its images are not under TITER_DATA", file=sys.stderr)
+    return chosen and is_available(subject, options.work)
 
 
 def _contestants(name: str, job: Job, options: Options) -> list[str]:
@@ -198,7 +205,7 @@ def _run(module: str, task: dict[str, object]) -> None:
 def _subjects_table(options: Options) -> str:
     rows = [("model", "rows", "classes", "right when clean", "right under PGD-20 at 8/255", "mid eps", "right there")]
     for name in SOURCES:
-        if options.models and name not in options.models:
+        if not _wanted(name, options):
             continue
         one = facts(prepare(name, options.work))
         middle = f"{one.eps['mid']:g}/255"
@@ -214,7 +221,7 @@ def _overhead_table(options: Options) -> str:
         if options.jobs and not {name, "overhead"} & options.jobs:
             continue
         subject = "cnn-at" if "cnn-at" in job.subjects else job.subjects[0]
-        if options.models and subject not in options.models:
+        if not _wanted(subject, options):
             continue
         level = job.levels[-1]
         rows += [_overhead(name, one, subject, level, options) for one in TITER[name]]

@@ -48,9 +48,14 @@ defense = {{ name = "adversarial-training", eps = 4, unit = "/255", epochs = 40,
 """
 
 
+def data_folder() -> Path:
+    """Return where the images should lie; unlike the chest X-rays, nothing fetches them."""
+    return Path(os.environ.get("TITER_DATA") or "../shared/data") / "brain_mri"
+
+
 def mri_plan(work: Path) -> Path:
     """Unpack the brain MRI images beside a plan, which is returned; parts are those of the index."""
-    data = Path(os.environ.get("TITER_DATA", "../shared/data")) / "brain_mri"
+    data = data_folder()
     folder = work / "brain-mri"
     if not (folder / "plan.toml").is_file():
         (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -169,7 +169,7 @@ TITER: dict[str, dict[str, Any]] = {
     "jsma": {"titer": {"name": "jsma"}},
     "square": {"titer": {"name": "square", "queries": 500}},
     "hopskipjump": {"titer": {"name": "hopskipjump", "queries": 2400}},
-    "boundary": {"titer": {"name": "boundary"}},
+    "boundary": {"titer": {"name": "boundary", "queries": 2000}},
     "worst-four": {"titer": _WORST, "titer bf16": _WORST},
     "worst-binary": {"titer": _WORST, "titer bf16": _WORST},
 }

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attack_bench.brain_mri import mri_plan
+from attack_bench.brain_mri import data_folder, mri_plan
 from attack_bench.budgets import kept_under_pgd, middle_budget
 
 HERE = Path(__file__).resolve().parents[2]
@@ -63,6 +63,12 @@ def load_rows(folder: Path, count: int | None) -> tuple[nn.Module, Tensor, Tenso
     net: nn.Module = torch.load(folder / "network.pt", weights_only=False)  # written by `prepare`
     with np.load(folder / "rows.npz") as kept:
         return net.eval(), torch.from_numpy(kept["x"][:count]), torch.from_numpy(kept["y"][:count])
+
+
+def is_available(name: str, work: Path) -> bool:
+    """Return whether the subject is there or can be made: the brain MRI images are not to be had everywhere."""
+    made = (work / "subjects" / name / "subject.json").is_file()
+    return made or SOURCES[name].plan.endswith(".toml") or data_folder().is_dir()
 
 
 def prepare(name: str, work: Path) -> Path:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ FORMAT_VERSION = 1
 class Cell:
     """One run of one attack on one model: under one threat, or a whole family for a least-perturbation attack.
 
-    `attack` is None for the clean rows. `targets` are judged on the proposals; the first one is the source itself.
+    `attack` is None for the clean rows. `targets` are judged on the proposals; the first one is the source itself,
+    unless that is a surrogate, which is never judged. `rehearsed` are the threats under which a surrogate is attacked,
+    where they differ from those that the targets are judged under.
     """
 
     trial: Trial
@@ -32,11 +34,18 @@ class Cell:
     threats: tuple[Threat, ...]
     source: Defended
     targets: tuple[Defended, ...]
+    rehearsed: tuple[Threat, ...] = ()
+
+    def rehearsal(self) -> Cell:
+        """Return the cell as the attacker runs it: every find is shown to other models, even where that is one."""
+        if not self.rehearsed:
+            return self
+        return replace(self, threats=self.rehearsed, rehearsed=(), targets=(self.source, *self.targets))
 
     @property
     def id(self) -> str:
         """Return the sha256 of every spec, the data digest and the weights digests."""
-        parts = {
+        parts: dict[str, Any] = {
             "version": FORMAT_VERSION,
             "data": self.trial.data_digest,
             "seed": self.trial.seed,
@@ -47,6 +56,8 @@ class Cell:
             "source": [self.source.model_label, self.source.label, self.source.digest],
             "targets": [[one.label, one.digest] for one in self.targets],
         }
+        if self.rehearsed:
+            parts["rehearsed"] = [_threat_text(threat) for threat in self.rehearsed]
         return hashlib.sha256(spec_text(parts).encode()).hexdigest()
 
 

@@ -39,6 +39,8 @@ def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any],
     write_json(out / "sanity.json", {"format_version": FORMAT_VERSION, "checks": _checks(plan, outcomes, kept)})
     write_json(out / "costs.json", _costs(kept))
     write_json(out / "skipped.json", {"format_version": FORMAT_VERSION, "cells": _skipped(kept)})
+    surrogates = [note["surrogate"] for note in kept if "surrogate" in note]
+    write_json(out / "surrogates.json", {"format_version": FORMAT_VERSION, "surrogates": surrogates})
     _forget_examples(out, frozenset(cells))
     write_json(out / "manifest.json", manifest | {"weights": _weights(kept)})
 

@@ -14,13 +14,17 @@ from titer.assess.plan import AttackPlan, Plan, spec_text
 from titer.assess.plan_checks import check_against
 from titer.assess.pool import one_thread
 from titer.assess.run import available_cores, check_device
-from titer.assess.trial import Trial, forget_data, open_trial
+from titer.assess.surrogate_plan import SurrogatePlan
+from titer.assess.surrogates import learned_rows, owners, untrained
+from titer.assess.transfer import transfer_cells
+from titer.assess.trial import Defended, Trial, forget_data, open_trial
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.places import weights_cache
 from titer.core.plugins import make_attack, make_defense
 from titer.core.protocols import TrainingData
 from titer.core.randomness import generator
+from titer.core.record import Recipe
 from titer.core.registry import Spec
 from titer.core.threat import Threat
 from titer.engine.metering import Meter
@@ -63,6 +67,7 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
             f"defenses  {', '.join(one.name for one in plan.defenses)}",
             f"attacks   {', '.join(one.label for one in plan.attacks)}",
             f"threats   {', '.join(threat.name for threat in threats)}",
+            *([f"transfer  {', '.join(one.name for one in plan.surrogates)}"] if plan.surrogates else []),
             f"cells     {count_cells(plan)}",
             f"cost      about {_minutes(total)} of CPU if nothing stops early: {_minutes(cost.training)} of training, "
             f"{_minutes(cost.attacks)} of attacks; about {_minutes(total / processes)} with {processes} processes",
@@ -88,11 +93,39 @@ def estimate(plan: Plan, trial: Trial) -> Estimate:
                 attacks += _seconds_per_pass(model, trial) * passes
                 if spec.endpoint is not None:
                     notes.append(f"{spec.label}, {defense.name}: at most {passes:.0f} queries a trial for the attacks")
+    for one in plan.surrogates:
+        learning, searching = _surrogate(trial, one, notes)
+        training, attacks = training + learning, attacks + searching
     return Estimate(training=training * plan.trials, attacks=attacks * plan.trials, notes=tuple(dict.fromkeys(notes)))
 
 
-def _small(trial: Trial) -> TrainingData:
-    data = trial.training_data(replace(trial.plan.training, batch_size=_ROWS, patience=10**6))
+def _surrogate(trial: Trial, one: SurrogatePlan, notes: list[str]) -> tuple[float, float]:
+    """Return CPU seconds of one surrogate's training and of the attacks on it, over all its copies."""
+    data = _small(trial, one.recipe(trial.plan.training))
+    began = time.process_time()
+    model = untrained(trial, one, data.train)
+    assert model.net is not None
+    model = fit(model, model.net, data, standard(data), seed=0)
+    learning = (time.process_time() - began) * learned_rows(trial, one) / len(data.train)
+    source = Defended(model_label="", label=one.name, model=model)
+    passes: dict[tuple[str, str], float] = {}
+    searching = 0.0
+    for cell in transfer_cells(trial, one, source, (source,)):
+        assert cell.attack is not None
+        key = (cell.attack.label, cell.threats[-1].family)
+        if cell.source.model is None:
+            notes.append(f"will be skipped: {cell.source.reason}")
+        elif key not in passes:
+            passes[key] = _passes_per_row(cell.attack, model, trial, cell.rehearsed[-1], notes)
+        searching += passes.get(key, 0.0)
+    copies = len(owners(trial.plan.models, one))
+    if one.stolen:
+        notes.append(f"{one.name}: {one.queries} questions to each model a trial")
+    return copies * learning, copies * searching * len(trial.split.test) * _seconds_per_pass(model, trial)
+
+
+def _small(trial: Trial, recipe: Recipe | None = None) -> TrainingData:
+    data = trial.training_data(replace(recipe or trial.plan.training, batch_size=_ROWS, patience=10**6))
     rows = list(range(min(_ROWS, len(data.train))))
     return replace(data, train=data.train.take(rows), validation=data.validation.take([0, 1]), cache=None)
 

@@ -13,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titer.assess.models import ModelSpec
 from titer.assess.plan_checks import NO_DEFENSE, WORST_CASE, check_plan
+from titer.assess.surrogate_plan import SurrogatePlan
 from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Recipe
 from titer.core.registry import UNKNOWN_KEY, Spec, explain, parse
+
+Transfer = Literal["undefended", "all", "none"]
+"""Whose adversarial inputs the other defended models of the same model are shown as well."""
 
 _PATHS = ("folder", "labels", "file")
 
@@ -74,6 +78,8 @@ class _File(_Table):
     attacks: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
     threats: Annotated[tuple[ThreatPlan, ...], Field(min_length=1)]
     defenses: tuple[DefensePlan, ...] = ()
+    surrogates: tuple[SurrogatePlan, ...] = ()
+    transfer: Transfer = "undefended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +113,8 @@ class Plan:
     attacks: tuple[AttackPlan, ...]
     threats: tuple[ThreatPlan, ...]
     defenses: tuple[DefensePlan, ...]
+    surrogates: tuple[SurrogatePlan, ...]
+    transfer: Transfer
     source: bytes
     folder: Path
 
@@ -160,6 +168,8 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         attacks=attacks,
         threats=file.threats,
         defenses=defenses,
+        surrogates=file.surrogates,
+        transfer=file.transfer,
         source=source,
         folder=folder,
     )
@@ -183,6 +193,7 @@ _KEYS = {
     *_File.model_fields,
     *ThreatPlan.model_fields,
     *DefensePlan.model_fields,
+    *SurrogatePlan.model_fields,
     *ModelSpec.__dataclass_fields__,
     *Recipe.__dataclass_fields__,
 }
@@ -193,6 +204,7 @@ def _allowed(place: tuple[Any, ...]) -> tuple[str, ...]:
     tables: dict[str, tuple[str, ...]] = {
         "threats": tuple(ThreatPlan.model_fields),
         "defenses": tuple(DefensePlan.model_fields),
+        "surrogates": tuple(SurrogatePlan.model_fields),
         "models": tuple(ModelSpec.__dataclass_fields__),
         "training": tuple(Recipe.__dataclass_fields__),
     }

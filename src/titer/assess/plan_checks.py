@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from titer.assess.models import check_spec
+from titer.assess.surrogate_plan import PREFIX, check_group, check_surrogate
 from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make
 from titer.core.record import ClinicalData
@@ -26,6 +27,8 @@ def check_plan(plan: Plan) -> None:
     for one in plan.defenses:
         for spec in one.chain:
             problems += _tried(lambda spec=spec, one=one: make("defenses", spec, f"defenses.{one.name}"))
+    for other in plan.surrogates:
+        problems += _tried(lambda other=other: check_surrogate(other, plan.training))
     problems += _reserved(plan)
     name = parse(plan.data, "data")[0]
     problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
@@ -34,6 +37,7 @@ def check_plan(plan: Plan) -> None:
         ("attacks", [a.label for a in plan.attacks]),
         ("defenses", [d.name for d in plan.defenses]),
         ("threats", [t.label for t in plan.threats]),
+        ("surrogates", [s.label for s in plan.surrogates]),
     ):
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
@@ -59,6 +63,11 @@ def _reserved(plan: Plan) -> list[str]:
         f"defenses.label = {one.name!r} is not allowed: {NO_DEFENSE!r} names the undefended model, and it alone"
         for one in plan.defenses
         if bool(one.chain) == (one.name == NO_DEFENSE)
+    ]
+    problems += [
+        f"defenses.label = {one.name!r} is not allowed: {PREFIX!r} begins the names of surrogates"
+        for one in plan.defenses
+        if one.name.startswith(PREFIX)
     ]
     return problems
 
@@ -88,6 +97,8 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
         for name in threat.features or ():
             if name not in (data.feature_names or ()):
                 raise unknown(f"{where}.features", name, data.feature_names or ())
+    for other in plan.surrogates:
+        check_group(other, data)
     for one in plan.defenses:
         for spec in one.chain:
             unit = parse(spec, "defenses")[1].get("unit")

@@ -17,6 +17,7 @@ from titer.assess.manifest import describe, now
 from titer.assess.plan import Plan
 from titer.assess.plan_checks import check_against
 from titer.assess.pool import Executor, Listener, Message, stopped, tell
+from titer.assess.surrogates import check_surrogates
 from titer.assess.trial import forget_data, open_trial
 from titer.core.errors import SpecError
 from titer.core.places import weights_cache
@@ -42,6 +43,7 @@ def assess(
     for family in plan.threats:
         first.threats(family)
     first.check_models()
+    check_surrogates(first)
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         sweep(out)
@@ -79,13 +81,15 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
 
     trial = open_trial(plan, task.trial, cache=weights_cache(), device=device, progress=progress)
     if task.kind == "train":
-        train(trial, task.model, task.defense, task.depth)
+        train(trial, task)
         tell(Message(what, done=True))
         return []
     store = CellStore(folder=Path(out))
     done: Callable[[str], None] = lambda cell: tell(Message(f"{what}: {cell}", done=True))  # noqa: E731
-    cells = run_cells(trial, task.model, task.defense, store, done)
-    return cells + (probe_source(trial, task.model, task.defense, store) if task.trial == 0 else [])
+    cells = run_cells(trial, task, store, done)
+    if task.trial or task.surrogate is not None:
+        return cells
+    return cells + probe_source(trial, task.model, task.defense, store)
 
 
 def available_cores() -> int:

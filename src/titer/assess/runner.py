@@ -41,7 +41,7 @@ class Runner:
         self.trial = trial
         self.store = store
         self._test = trial.split.test.to(trial.device)
-        self._clean: dict[str, Prediction] = {}
+        self._clean: dict[tuple[str, str], Prediction] = {}
 
     def run(self, cell: Cell) -> None:
         """Run one cell and keep it; an incompatible one is kept with its reason."""
@@ -62,11 +62,12 @@ class Runner:
 
     def clean(self, one: Defended) -> Prediction:
         """Return the judge's clean predictions of one model."""
-        if one.label not in self._clean:
+        key = (one.model_label, one.label)
+        if key not in self._clean:
             assert one.model is not None
             rng = generator(self.trial.seed, "judge", one.model_label, one.label, "clean")
-            self._clean[one.label] = predict(one.model, self._test.x, rng=rng)
-        return self._clean[one.label]
+            self._clean[key] = predict(one.model, self._test.x, rng=rng)
+        return self._clean[key]
 
     def _note(self, cell: Cell) -> dict[str, Any]:
         costs = [] if cell.source.model is None else json.loads(cell.source.model.provenance.get("costs", "[]"))
@@ -84,7 +85,7 @@ class Runner:
 
     def _attacked_rows(self, cell: Cell, note: dict[str, Any]) -> tuple[pd.DataFrame, dict[str, np.ndarray] | None]:
         assert cell.attack is not None
-        proposals = attempts(self.trial, cell, self._test, self.clean(cell.source))
+        proposals = attempts(self.trial, cell.rehearsal(), self._test, self.clean(cell.source))
         note["attack_cpu_seconds"] = sum({id(one): one.attack_cpu_seconds for one in proposals}.values())
         note["certified"] = sum(int(one.certified.sum()) for one in proposals if one.certified is not None)
         frames, examples, looks = [], None, SecondLook(cell, self._test)
@@ -104,7 +105,7 @@ class Runner:
                     looks.take(threat, proposal, result, rng=generator(self.trial.seed, "second look", cell.id))
                     if self.trial.number == 0:
                         examples = self._examples(cell, threat, result, proposal)
-        note["confirmed"] = looks.check()
+        note["confirmed"] = looks.check() if cell.source in cell.targets else None
         return pd.concat(frames, ignore_index=True), examples
 
     def _clean_rows(self, cell: Cell) -> pd.DataFrame:

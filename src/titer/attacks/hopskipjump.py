@@ -23,7 +23,7 @@ _ONE_SIDED = 0.8
 _MEMORY = {"l2": 0.0, "linf": 0.9}
 _HALVINGS = 12
 _FEWEST = 10
-_DRAWN = 2**22
+_DRAWN = 2**20
 _TINY = 1e-30
 
 
@@ -85,13 +85,14 @@ def _normal(
     Answers are 1 or -1, and their mean is taken off. Row m gets `asked` int64[m] of the `most` questions; drawing is
     done for all of them, so that a row's numbers do not depend on how many others get.
     """
-    rows, numbers = ledger.rows.take(at), x_adv[0].numel()
+    rows, numbers, everywhere = ledger.rows.take(at), x_adv[0].numel(), bool(ledger.open.all())
     reach = radius * size("l2", x_adv, rows.x, rows.threat.budget.scaled(x_adv))
     sums = torch.zeros(len(at), 2, numbers, dtype=x_adv.dtype, device=x_adv.device)
     total = torch.zeros_like(radius)
     chunk = max(1, min(most, _DRAWN // (MICRO_BATCH * numbers)))
     for begin in range(0, most, chunk):
-        noise = torch.where(ledger.open, rows.noise.quick_normal(chunk, *x_adv.shape[1:]).to(x_adv), 0.0)
+        noise = rows.noise.quick_normal(chunk, *x_adv.shape[1:]).to(x_adv)
+        noise = noise if everywhere else torch.where(ledger.open, noise, 0.0)
         wanted = begin + torch.arange(chunk, device=at.device) < asked.unsqueeze(1)
         moved, answers = _answers(ledger, at, x_adv, noise, reach, wanted)
         sums += torch.bmm(torch.stack([answers, wanted.to(answers)], 1), moved)
@@ -113,11 +114,11 @@ def _answers(
     scale = ledger.rows.threat.budget.scaled(x_adv)
     length = torch.linalg.vector_norm(noise.flatten(2), dim=2).clamp_min(_TINY)
     step = (reach.unsqueeze(1) / length).view(*wanted.shape, *[1] * (x_adv.dim() - 1))
-    around = (x_adv.unsqueeze(1) + step * noise * scale).flatten(0, 1)
-    which = wanted.flatten().nonzero().flatten()
-    moved, answers = torch.zeros_like(noise).flatten(0, 1), torch.zeros_like(length).flatten()
+    around = torch.addcmul(x_adv.unsqueeze(1), noise, step * scale).flatten(0, 1)
+    which: slice | Tensor = slice(None) if bool(wanted.all()) else wanted.flatten().nonzero().flatten()
     owner = torch.arange(len(at), device=at.device).repeat_interleave(wanted.shape[1])[which]
     inputs, hit = ledger.poll(at[owner], around[which])
+    moved, answers = torch.zeros_like(noise).flatten(0, 1), torch.zeros_like(length).flatten()
     moved[which] = to_units(inputs - x_adv[owner], scale)
     answers[which] = torch.where(hit, 1.0, -1.0).to(answers)
     return moved.view(*wanted.shape, -1), answers.view(wanted.shape)

@@ -23,7 +23,7 @@ from titer.engine.rows import Rows
 from titer.threats.balls import per_row, size
 
 _TRIES = 3
-_STEPS = {"linf": 1.0, "l2": 0.2, "l1": 0.2}
+_STEP = 0.2
 _LARGE = 2**31 - 1
 _SMALLEST = 1e-30
 
@@ -46,12 +46,15 @@ def simba(
     Args:
         queries: forward passes a row at the most.
         basis: `pixel` changes single values, `dct` waves of the discrete cosine transform.
-        step: length of one step in the threat's norm, as a share of the budget; the whole in linf, a fifth elsewhere.
+        step: length of one step in the threat's norm, as a share of the budget; by default the whole for single values
+            in linf, a fifth elsewhere.
         frequencies: share of each axis's waves that are tried first, the slowest ones; for `dct`.
     """
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        length = threat.budget.eps * (step or _STEPS[threat.budget.norm])
+        # Each value has the whole of linf to itself; what shares the budget with other directions gets a part of it.
+        alone = threat.budget.norm == "linf" and basis == "pixel"
+        length = threat.budget.eps * (step or (1.0 if alone else _STEP))
         chosen = _pixels(threat, x, rng) if basis == "pixel" else _waves(threat, x, frequencies, rng)
 
         def propose(rows: Rows, state: State, _query: int) -> tuple[Tensor, State]:

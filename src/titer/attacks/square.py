@@ -54,9 +54,9 @@ def square(*, queries: Count = 1000, share: Share = 0.8) -> Attack:
         def propose(rows: Rows, state: State, query: int) -> tuple[Tensor, State]:
             if query % _AHEAD == 0:
                 state = {**state, "numbers": rows.noise.integers(_LARGE, _AHEAD, 3 + values.channels)}
-            now, numbers = window(area(share, query + 1, queries), 1 if linf else _LEAST), state["numbers"][:, query % _AHEAD]
+            now = window(area(share, query + 1, queries), 1 if linf else _LEAST)
             move = _repaint if linf else _reshape
-            return move(rows, state, values, now, numbers), state
+            return move(rows, state, values, now, state["numbers"][:, query % _AHEAD]), state
 
         return search(model, x, y, threat, Search(queries=queries, start=start, propose=propose), rng=rng)
 
@@ -113,8 +113,11 @@ def _reshape(rows: Rows, state: State, values: Field, window: Window, numbers: T
     free = (rows.threat.budget.eps**2 - units.square().sum((1, 2), keepdim=True)).clamp_min(0) / values.channels
     moved = here.square().sum(2, keepdim=True) + without.gather(2, source).square().sum(2, keepdim=True)
     pattern = window.pattern[numbers[:, 2] % len(window.pattern)].unsqueeze(1).to(clean)
-    mixed = torch.where(_odd(numbers[:, 3:]), pattern, -pattern) + _unit(here)
-    mixed = mixed * (scale > 0).expand_as(clean).gather(2, target)
+    free_cells = (scale > 0).expand_as(clean).gather(2, target)
+    pattern = torch.where(_odd(numbers[:, 3:]), pattern, -pattern) * free_cells
+    mixed = pattern + _unit(here)
+    # A window of one cell cancels its own pattern: then the cell's sign turns, and no budget is lost.
+    mixed = torch.where((mixed == 0).all(2, keepdim=True), pattern, mixed)
     units = without.scatter(2, source, 0.0).scatter(2, target, (moved + free).sqrt() * _unit(mixed))
     return settled(rows, rows.inside((clean + units * scale).view_as(rows.x)))
 

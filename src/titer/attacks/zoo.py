@@ -24,7 +24,7 @@ _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
     threat_ids=("NISTAML.025", "AML.T0043.001"),
     needs=Needs(access="scores"),
 )
-def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1, step: Positive = 1.0) -> Attack:
+def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1, step: Positive = 3.0) -> Attack:
     """Zeroth order optimization, inside a fixed budget.
 
     The paper adds the change's length to the loss; here the budget bounds it, so that the attack compares with the

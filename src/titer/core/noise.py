@@ -49,12 +49,12 @@ class Noise:
     def quick_normal(self, *shape: int) -> Tensor:
         """Return float32[n, *shape], each one of 65,536 equally likely quantiles of the standard normal.
 
-        Four numbers come out of one hash: for searches that draw for every query, where `normal` would cost a third of
+        Four numbers come out of one hash: for searches that draw for every query, where `normal` would cost a fifth of
         a small network's pass.
         """
         places = math.prod(shape)
-        bits = self._bits(-(-places // 4)).view(torch.int16)[:, :places]
-        return _quantiles(bits.device)[bits.int() + 2**15].view(-1, *shape)
+        bits = self._bits(-(-places // 4)).view(torch.int16)[:, :places].int().add_(2**15)
+        return _quantiles(bits.device).index_select(0, bits.flatten()).view(-1, *shape)
 
     def signs(self, *shape: int) -> Tensor:
         """Return float32[n, *shape] of -1 and 1."""

@@ -82,7 +82,8 @@ class Ledger:
         return inputs, self.rows.threat.goal.won(rows.logits(inputs), rows.y)
 
     def _legal(self, rows: Rows, x_adv: Tensor) -> Tensor:
-        return torch.where(self.open, rows.inside(x_adv), rows.x)
+        inside = rows.inside(x_adv)
+        return inside if bool(self.open.all()) else torch.where(self.open, inside, rows.x)
 
     def _allowed(self, rows: Rows, x_adv: Tensor) -> Tensor:
         """Return bool[m]; what only shrinks a change has kept its rule already."""

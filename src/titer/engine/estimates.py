@@ -12,7 +12,7 @@ from titer.core.errors import SpecError
 from titer.core.model import Evaluation, Model
 from titer.core.threat import Threat
 from titer.engine.ascent import Ascent, State, ascend
-from titer.engine.queries import opened
+from titer.engine.queries import aim, opened
 from titer.engine.rows import MICRO_BATCH, Rows
 from titer.threats.balls import to_units
 
@@ -69,7 +69,7 @@ def _margins(rows: Rows, asked: Tensor) -> Tensor:
     for rule in rows.threat.domain:
         inside = rule.project(inside, clean)
     logits = rows.many_logits(inside.view_as(asked)).flatten(0, 1)
-    margins = rows.threat.goal.margin(logits, rows.y.repeat_interleave(count, 0))
+    margins = aim(rows, logits, rows.y.repeat_interleave(count, 0))
     # Where a model gives no number, nothing is known of its slope.
     return margins.view(-1, count).nan_to_num(0.0, 0.0, 0.0)
 

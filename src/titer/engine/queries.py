@@ -19,7 +19,7 @@ class Search:
     """One attack's mathematics: where it begins, and what it asks next.
 
     Each question is one query a row, `queries` of them at most. The engine keeps in the state `x_adv`, the best input
-    so far; `value` float[n], its margin; and `accepted` bool[n], whether the last proposal became `x_adv`. `propose`
+    so far; `value` float[n], its `aim`; and `accepted` bool[n], whether the last proposal became `x_adv`. `propose`
     returns the candidates, inside the threat, and the state with whatever else it remembers.
     """
 
@@ -46,7 +46,7 @@ def _searched(rows: Rows, plan: Search) -> Tensor:
     for query in range(plan.queries):
         logits = rows.logits(candidate)
         hit = rows.won(candidate, logits)
-        state = _accepted(rows, state, candidate, rows.threat.goal.margin(logits, rows.y))
+        state = _accepted(rows, state, candidate, aim(rows, logits, rows.y))
         if bool(hit.any()):
             found[live[hit]] = candidate[hit]
             keep = ~hit
@@ -67,6 +67,15 @@ def _accepted(rows: Rows, state: State, candidate: Tensor, value: Tensor) -> Sta
         "value": torch.where(better, value, state["value"]),
         "accepted": better,
     }
+
+
+def aim(rows: Rows, logits: Tensor, y: Tensor) -> Tensor:
+    """Return what is climbed, float[n]: the goal's margin, or its loss on masks.
+
+    The margin of a mask is that of the one pixel which decides, and no other pixel's change shows in it.
+    """
+    goal = rows.threat.goal
+    return goal.loss(logits, y) if rows.model.output == "mask" else goal.margin(logits, y)
 
 
 def opened(threat: Threat, x: Tensor) -> Tensor:
