@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,11 @@ data = "stolen"
 queries = 600
 training = { epochs = 60 }
 """
+SHORT = HEAD.replace('attacks = ["fgsm", { name = "pgd", steps = 20 }, "deepfool"]', 'attacks = ["fgsm"]').replace(
+    "epochs = 25", "epochs = 12"
+)
+"""The same plan with one attack of a single step."""
+
 NAMES = ("surrogate: wider", "surrogate: others", "surrogate: copy")
 
 
@@ -139,7 +145,7 @@ def test_a_stolen_copy_agrees_with_its_target_and_its_questions_are_counted(fold
     assert len({one["sha256"] for one in told.values()}) == 3
 
 
-def test_the_worst_case_counts_no_borrowed_input(folder: Path, outcomes: pd.DataFrame) -> None:
+def test_the_worst_case_counts_no_borrowed_input(folder: Path) -> None:
     metrics = pd.read_parquet(folder / "metrics.parquet")
     worst = metrics[(metrics["attack"] == "worst-case") & (metrics["group"] == "all")]
     assert set(worst["source"]) == {"none", "at"}
@@ -182,12 +188,14 @@ def test_a_copy_is_trained_after_its_target_and_one_for_each_model(tmp_path: Pat
 def test_one_surrogate_is_shown_to_all_models(tmp_path: Path) -> None:
     second = '[[models]]\nlabel = "small"\nnetwork = { name = "mlp", hidden = [8] }\n\n[[threats]]'
     wider = SURROGATES.split("[[surrogates]]")[1]
-    text = HEAD.split("[[defenses]]")[0].replace("[[threats]]", second, 1) + "[[surrogates]]" + wider
+    text = SHORT.split("[[defenses]]")[0].replace("[[threats]]", second, 1) + "[[surrogates]]" + wider
     out = assess(tiny(tmp_path, text), tmp_path / "out", workers=1)
     lent = pd.read_parquet(out / "outcomes.parquet").query("source == 'surrogate: wider'")
     assert set(lent["model"]) == {"mlp", "small"}
     small, large = (lent[lent["model"] == name].reset_index() for name in ("small", "mlp"))
-    np.testing.assert_array_equal(small["distance_l2"], large["distance_l2"], "both saw the same inputs")
+    both = (small["distance_l2"] > 0) & (large["distance_l2"] > 0)  # 0 where a model errs without any change
+    assert both.mean() > 0.9
+    np.testing.assert_array_equal(small[both]["distance_l2"], large[both]["distance_l2"], "both saw the same inputs")
     assert (small["adversarial_probabilities"].map(list) != large["adversarial_probabilities"].map(list)).mean() > 0.9
     told = json.loads((out / "surrogates.json").read_text())["surrogates"]
     assert set(told[0]["agreement"]) == {"mlp", "small"}
@@ -195,7 +203,7 @@ def test_one_surrogate_is_shown_to_all_models(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("transfer", "lenders"), [("none", set()), ("undefended", {"none"}), ("all", {"none", "at"})])
 def test_whose_inputs_the_other_models_see(transfer: str, lenders: set[str], tmp_path: Path) -> None:
-    out = assess(tiny(tmp_path, f'transfer = "{transfer}"\n' + HEAD), tmp_path / "out", workers=1)
+    out = assess(tiny(tmp_path, f'transfer = "{transfer}"\n' + SHORT), tmp_path / "out", workers=1)
     outcomes = pd.read_parquet(out / "outcomes.parquet")
     assert set(outcomes[outcomes["source"] != outcomes["defense"]]["source"]) == lenders
 
@@ -240,7 +248,7 @@ def test_a_target_that_only_answers_falls_to_a_copy_of_it(access: str, tmp_path:
 
 
 def test_who_sees_decisions_owns_no_copy_made_from_scores(tmp_path: Path) -> None:
-    text = HEAD.split("[[defenses]]")[0].replace('unit = "sd"', 'unit = "sd"\naccess = "decision"')
+    text = SHORT.split("[[defenses]]")[0].replace('unit = "sd"', 'unit = "sd"\naccess = "decision"')
     copy = "[[surrogates]]" + SURROGATES.split("[[surrogates]]")[3]
     out = assess(tiny(tmp_path, text + copy), tmp_path / "out", workers=1)
     skipped = json.loads((out / "skipped.json").read_text())["cells"]
@@ -274,7 +282,7 @@ def site_plan(folder: Path, values: str = '["north"]') -> Plan:
     y = np.arange(240) % 2
     x = (rng.normal(size=(240, 5)) + 1.5 * y[:, None]).astype(np.float32)
     site = np.array(["north", "south", "west"])[np.arange(240) // 2 % 3]
-    np.savez(folder / "sites.npz", x=x, y=y, group_site=site)
+    np.savez(folder / "sites.npz", x=x, y=y, site=site)
     text = HEAD.replace('name = "cytology"', 'name = "arrays"\nfile = "sites.npz"').split("[[defenses]]")[0]
     one = (
         f'[[surrogates]]\nlabel = "one site"\nnetwork = "mlp"\ndata = "other-site"\ngroup = "site"\nvalues = {values}\n'
@@ -317,7 +325,7 @@ def test_questions_begin_with_own_rows_and_keep_the_rules() -> None:
     rules = (Box(low=0.0, high=5.0), ordered((0,), (1,), "worst is at least mean"))
     asked = questions(x, 300, rules, rng=rng)
     assert asked.shape == (300, 4)
-    assert asked[:40].sort(0).values.equal(x.sort(0).values)
+    assert torch.equal(asked[:40].sort(0)[0], x.sort(0)[0])
     assert len(asked.unique(dim=0)) == 300
     assert all(bool(rule.contains(asked, asked).all()) for rule in rules)
     assert questions(x, 10, rules, rng=rng).shape == (10, 4)
@@ -332,8 +340,6 @@ def test_each_question_is_asked_once_and_never_again(tmp_path: Path) -> None:
     def counted(x: torch.Tensor) -> torch.Tensor:
         asked.append(len(x))
         return model.logits(x)
-
-    from dataclasses import replace
 
     target, rng = replace(model, logits=counted), torch.Generator()
     x = trial.split.validation.x

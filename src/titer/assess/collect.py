@@ -32,7 +32,7 @@ def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any],
     outcomes = outcomes_table(store, cells, str(manifest["run"]))
     # Of findings, values and masks the table says right or wrong: two values.
     classes = len(data.classes) if data.output == "classes" else 2
-    measured = metrics(outcomes, positive=data.positive, classes=classes)
+    measured = metrics(outcomes, positive=data.positive, classes=classes, findings=data.output == "labels")
     write_parquet(out / "outcomes.parquet", outcomes)
     write_parquet(out / "metrics.parquet", measured)
     write_json(out / "statistics.json", analyse(outcomes, measured, seed=plan.seed))

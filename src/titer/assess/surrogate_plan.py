@@ -96,6 +96,10 @@ def check_group(one: SurrogatePlan, data: ClinicalData) -> None:
         return
     parts = data.parts().values()
     columns = sorted({name for part in parts for name in part.groups})
+    if not columns:
+        raise SpecError(
+            f"surrogates.{one.label}.group = {one.group!r} is not allowed: the data have no subgroup column"
+        )
     if one.group not in columns:
         raise unknown(f"surrogates.{one.label}.group", one.group, columns)
     seen = sorted({value for part in parts for value in part.groups.get(one.group, ())})

@@ -35,7 +35,9 @@ def questions(x: Tensor, count: int, domain: Sequence[Region], *, rng: Generator
     made = count - len(own)
     if made <= 0:
         return own
-    first, second = (x[torch.randint(len(x), (made,), generator=rng)] for _ in range(2))
+    row = torch.randint(len(x), (made,), generator=rng)
+    other = (row + torch.randint(1, max(len(x), 2), (made,), generator=rng)) % len(x)
+    first, second = x[row], x[other]
     shape = (made, *[1] * (x.dim() - 1))
     share = torch.rand(shape, generator=rng)
     noise = torch.randn(first.shape, generator=rng) * x.std(0, correction=0)

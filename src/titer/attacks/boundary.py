@@ -72,15 +72,19 @@ def _walk(ledger: Ledger) -> None:
 
 def _asked(ledger: Ledger, at: Tensor, across: Tensor, nearer: Tensor) -> Tensor:
     """Ask about a random step `across` the sphere around the clean row, and then `nearer` to it; bool[m] it holds."""
-    rows = ledger.rows.take(at)
+    rows = ledger.of(at)
     scale = rows.threat.budget.scaled(rows.x)
-    change, distance = to_units(ledger.found[at] - rows.x, scale), ledger.nearest[at]
-    noise = torch.where(ledger.open, rows.noise.quick_normal(*change.shape[1:]).to(change), 0.0)
-    tangent = noise - per_row((noise * change).flatten(1).sum(1) / distance.square(), change) * change
-    length = torch.linalg.vector_norm(tangent.flatten(1), dim=1).clamp_min(_TINY)
-    aside = change + per_row(across * distance / length, change) * tangent
-    on_sphere = aside / per_row((1 + across.square()).sqrt(), change)
-    _, hit = ledger.ask(at, rows.x + per_row(1 - nearer, change) * on_sphere * scale)
+    change, distance = ledger.found[at] - rows.x, ledger.nearest[at]
+    noise = rows.noise.quick_normal(*change.shape[1:]).to(change)
+    noise = noise if bool(ledger.open.all()) else torch.where(ledger.open, noise, 0.0)
+    flat = noise.flatten(1)
+    inwards = torch.linalg.vecdot(flat, to_units(change, scale).flatten(1)) / distance
+    # What is left of the noise without its part along the change; by Pythagoras, so that no other tensor is made.
+    tangent = (torch.linalg.vecdot(flat, flat) - inwards.square()).clamp_min(_TINY).sqrt()
+    stretch = distance * across / tangent
+    kept = (1 - nearer) / (1 + across.square()).sqrt()
+    x_adv = torch.addcmul(rows.x, change, per_row(kept * (1 - stretch * inwards / distance), change))
+    _, hit = ledger.ask(at, x_adv.addcmul_(noise, per_row(kept * stretch, change) * scale))
     return hit
 
 

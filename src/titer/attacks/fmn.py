@@ -65,7 +65,9 @@ def _radius(rows: Rows, state: State, seen: Seen, share: float) -> Tensor:
         grown, shrunk = torch.maximum(grown.floor(), radius + 1), torch.minimum(shrunk.floor(), radius - 1)
     reach = seen.distance + (_steps_l0(rows, state, seen) if counted else _gap(rows, state, seen))
     missed = torch.where(state["nearest"].isinf(), reach, grown)
-    return torch.where(seen.won, torch.minimum(shrunk, state["nearest"] - int(counted)), missed).clamp_min(float(counted))
+    return torch.where(seen.won, torch.minimum(shrunk, state["nearest"] - int(counted)), missed).clamp_min(
+        float(counted)
+    )
 
 
 def _gap(rows: Rows, state: State, seen: Seen) -> Tensor:

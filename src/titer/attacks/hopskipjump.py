@@ -85,7 +85,7 @@ def _normal(
     Answers are 1 or -1, and their mean is taken off. Row m gets `asked` int64[m] of the `most` questions; drawing is
     done for all of them, so that a row's numbers do not depend on how many others get.
     """
-    rows, numbers, everywhere = ledger.rows.take(at), x_adv[0].numel(), bool(ledger.open.all())
+    rows, numbers, everywhere = ledger.of(at), x_adv[0].numel(), bool(ledger.open.all())
     reach = radius * size("l2", x_adv, rows.x, rows.threat.budget.scaled(x_adv))
     sums = torch.zeros(len(at), 2, numbers, dtype=x_adv.dtype, device=x_adv.device)
     total = torch.zeros_like(radius)
@@ -126,7 +126,7 @@ def _answers(
 
 def _ahead(ledger: Ledger, at: Tensor, x_adv: Tensor, normal: Tensor, step: int) -> Tensor:
     """Return x_adv moved along the normal as far as the goal is still reached: halved until it is (eq. 12)."""
-    rows = ledger.rows.take(at)
+    rows = ledger.of(at)
     way = normal.sign() if rows.threat.budget.norm == "linf" else normal
     way = way * rows.threat.budget.scaled(x_adv)
     length = rows.distance(x_adv) / math.sqrt(step)

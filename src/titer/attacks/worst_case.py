@@ -5,9 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from titer.core.needs import NORMS, Needs
-from titer.core.plugins import Count, Natural, attack
+from titer.core.plugins import Count, Guarded, Natural, attack
 from titer.core.protocols import Attack
+from titer.core.threat import Access
 from titer.engine.ensemble import Ensemble, members
+
+_WITHOUT_GRADIENTS: dict[Access, dict[str, Any]] = {
+    "scores": {"name": "square", "queries": 2000},
+    "decision": {"name": "hopskipjump"},
+}
 
 
 @attack(
@@ -35,13 +41,16 @@ def worst_case(
         steps: gradient steps of each attack.
         rivals: likely other classes that are aimed at one by one; with two classes a single one is a second start, and
             0 saves it.
-        queries: questions of the random search a row; 0 leaves it out while there are gradients.
+        queries: questions of the random search a row; 0 leaves it out. Without gradients it asks 2,000.
         attacks: specs of your own instead, cheapest first.
     """
     if attacks:
         return Ensemble(first=None, rest=members(attacks, "attacks.worst-case.attacks"))
     first, *rest = members(_ladder(steps, rivals, queries), "attacks.worst-case.attacks")
-    return Ensemble(first=first, rest=tuple(rest))
+    less: dict[Access, tuple[Guarded, ...]] = {
+        access: members([spec], "attacks.worst-case") for access, spec in _WITHOUT_GRADIENTS.items()
+    }
+    return Ensemble(first=first, rest=tuple(rest), less=less)
 
 
 def _ladder(steps: int, rivals: int, queries: int) -> tuple[dict[str, Any], ...]:
@@ -53,5 +62,4 @@ def _ladder(steps: int, rivals: int, queries: int) -> tuple[dict[str, Any], ...]
         *aimed,
         {"name": "jsma"},
         *search,
-        {"name": "hopskipjump"},
     )

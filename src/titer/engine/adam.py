@@ -23,3 +23,10 @@ def adam(state: State, grad: Tensor) -> tuple[Tensor, State]:
     square = state["square"] * _SECOND + (1 - _SECOND) * grad * grad
     root = (square / (1 - _SECOND**age).view(wide)).sqrt_().add_(_FLOOR)
     return -(mean / (1 - _FIRST**age).view(wide)) / root, {"mean": mean, "square": square, "age": age}
+
+
+def renewed(state: State, over: Tensor) -> State:
+    """Return the moments, forgotten by the rows that `over` bool[n] names."""
+    live = ~over
+    wide = live.view(-1, *[1] * (state["mean"].dim() - 1))
+    return {"mean": state["mean"] * wide, "square": state["square"] * wide, "age": state["age"] * live}

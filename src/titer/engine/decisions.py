@@ -48,25 +48,31 @@ class Ledger:
         """Places of the rows that have a find, and could have a nearer one, int64[m]."""
         return (self.nearest.isfinite() & (self.nearest > 0) & (self.left > 0)).nonzero().flatten()
 
+    def of(self, at: Tensor) -> Rows:
+        """Return the rows at the ascending places `at` int64[m]."""
+        return self.rows if len(at) == len(self.rows) else self.rows.take(at)
+
     def ask(self, at: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
-        """Ask once about one input for each of the rows `at` int64[m] (no row twice).
+        """Ask once about one input for each of the rows `at` int64[m] (ascending).
 
         Returns:
             x_adv [m, ...] as the domain allows it, and bool[m]: it reaches the goal. A row without questions left is
             told no.
         """
-        inputs = x_adv.clone()
-        hit = torch.zeros(len(at), dtype=torch.bool, device=x_adv.device)
-        free = (self.left[at] > 0).nonzero().flatten()
-        if not len(free):
+        free = self.left[at] > 0
+        if not bool(free.all()):
+            inputs, hit = x_adv.clone(), torch.zeros_like(free)
+            inputs[free], hit[free] = self.ask(at[free], x_adv[free])
             return inputs, hit
-        rows = self.rows.take(at[free])
-        self.spent[at[free]] += 1
-        inputs[free] = self._legal(rows, x_adv[free])
-        hit[free] = rows.look(inputs[free]) & self._allowed(rows, inputs[free])
-        distance = rows.distance(inputs[free])
-        better = hit[free] & (distance < self.nearest[at[free]])
-        self.found[at[free][better]], self.nearest[at[free][better]] = inputs[free][better], distance[better]
+        if not len(at):
+            return x_adv, free
+        rows = self.of(at)
+        self.spent[at] += 1
+        inputs = self._legal(rows, x_adv)
+        hit = rows.look(inputs) & self._allowed(rows, inputs)
+        distance = rows.distance(inputs)
+        better = (hit & (distance < self.nearest[at])).nonzero().flatten()
+        self.found[at[better]], self.nearest[at[better]] = inputs[better], distance[better]
         return inputs, hit
 
     def poll(self, at: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,7 +212,7 @@ def towards(ledger: Ledger, at: Tensor, ends: Tensor, share: Tensor) -> Tensor:
 
     On the line; under Linf each value's change is cut at that share of the largest one (Chen et al. 2020, eq. 10).
     """
-    rows = ledger.rows.take(at)
+    rows = ledger.of(at)
     change = ends - rows.x
     if rows.threat.budget.norm != "linf":
         return rows.x + rows.per_row(share) * change
@@ -218,7 +224,7 @@ def bisect(ledger: Ledger, at: Tensor, ends: Tensor, tolerance: float) -> Tensor
     """Return inputs near the boundary, on the goal's side, between the clean rows `at` and `ends` that reach it.
 
     Args:
-        at: int64[m], no row twice.
+        at: int64[m], ascending.
         ends: [m, ...], inputs that reach the goal.
         tolerance: the bracket's width at which a row is done, as a share of the way.
     """

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -13,7 +13,7 @@ from titer.core.errors import Incompatible
 from titer.core.model import Attention, Model
 from titer.core.plugins import Guarded, make_attack
 from titer.core.registry import Spec
-from titer.core.threat import Threat
+from titer.core.threat import RANK, Access, Threat
 from titer.engine.rows import blocks
 
 
@@ -21,16 +21,19 @@ from titer.engine.rows import blocks
 class Ensemble:
     """Attacks in their order. `first` is a least-perturbation attack: its finds serve every budget of a family.
 
-    The harness runs `first` once a family and `rest` under each budget; called as an attack, it runs all.
+    The harness runs `first` once a family and `rest` under each budget; called as an attack, it runs all. `less` names
+    other attacks for an attacker who sees less than gradients.
     """
 
     first: Guarded | None
     rest: tuple[Guarded, ...]
+    less: Mapping[Access, tuple[Guarded, ...]] = field(default_factory=dict)
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         """Return the per-row worst case (see `strongest`)."""
+        seen = min(model.access, threat.access, key=RANK.__getitem__)
         parts = self.rest if self.first is None else (self.first, *self.rest)
-        return strongest(parts, model, x, y, threat, rng=rng)
+        return strongest(self.less.get(seen, parts), model, x, y, threat, rng=rng)
 
     def later(self, model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         """Return the worst case over `rest` alone; the clean rows where none of them can run but `first` has."""

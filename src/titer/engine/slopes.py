@@ -29,7 +29,8 @@ def linear_gap(rows: Rows, x_adv: Tensor, value: Tensor, grad: Tensor) -> Tensor
     ball = rows.threat.budget
     slope, peak = peaked(rows.follow(x_adv, rows.per_row(-value.sign()) * grad) * ball.scaled(rows.x))
     length = torch.linalg.vector_norm(slope.flatten(1), ord=_DUAL[ball.norm], dim=1)
-    return (value.abs() / peak / length).where(length > 0, float("inf"))
+    gap: Tensor = value.abs() / peak / length
+    return gap.where(length > 0, float("inf"))
 
 
 def linear_step(rows: Rows, x_adv: Tensor, value: Tensor, grad: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from titer.core.errors import FAILED
 from titer.report.format import join
 from titer.report.load import RunFolder
 from titer.report.study import Study
 
-FAILED = "failed: "
 _EACH = 4
 
 

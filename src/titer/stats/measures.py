@@ -18,21 +18,25 @@ MEASURES = [
 ]  # fmt: skip
 NO_ATTACK = "none"
 WORST_CASE = "worst-case"
+HIDE, INVENT = "hide:", "invent:"
+_ABSENT_OR_PRESENT, _PRESENT = 2, 1
 _OF_CLASSES = ("balanced_accuracy", "auroc", "sensitivity", "specificity", "fpr", "fnr", "ece")
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The columns that measures read, as arrays [n]; probabilities are [n, classes], None where rows have an error.
+    """The columns that measures read, as arrays [n]; probabilities are [n, classes].
 
+    `rated` are the rows with a class to be right about, or one finding; of the others there are only errors.
     `queries` are the forward passes of attacks that made no backward pass, NaN elsewhere.
     """
 
     classes: int
     positive: int | None
+    rated: NDArray[np.bool_]
     label: NDArray[np.int64]
     prediction: NDArray[np.int64]
-    probabilities: NDArray[np.float64] | None
+    probabilities: NDArray[np.float64]
     right_when_clean: NDArray[np.bool_]
     eligible: NDArray[np.bool_]
     attacked: NDArray[np.bool_]
@@ -46,17 +50,32 @@ class Rows:
     backwards: NDArray[np.float64]
 
     @classmethod
-    def read(cls, table: pd.DataFrame, cell: NDArray[np.int64], classes: int, positive: int | None) -> Rows:
-        """Read the completed outcomes `table`, whose rows belong to the cells numbered `cell` [n]."""
+    def read(
+        cls,
+        table: pd.DataFrame,
+        cell: NDArray[np.int64],
+        classes: int,
+        positive: int | None,
+        *,
+        findings: bool = False,
+    ) -> Rows:
+        """Read the completed outcomes `table`, whose rows belong to the cells numbered `cell` [n].
+
+        `findings` says that rows with an error are of several findings: a mask has a goal to hide as well, and its
+        labels say nothing of what is there.
+        """
         label = table["label"].to_numpy(dtype=np.int64)
         graded = bool(table["clean_error"].notna().any())
+        classes, positive = (_ABSENT_OR_PRESENT, _PRESENT) if graded else (classes, positive)
+        rated = _about_one_finding(table) & findings if graded else np.ones(len(table), dtype=bool)
         eligible = table["eligible"].to_numpy(dtype=bool)
         return cls(
             classes=classes,
-            positive=positive if classes == 2 and not graded else None,
+            positive=positive if classes == 2 else None,
+            rated=rated,
             label=label,
             prediction=table["adversarial_prediction"].to_numpy(dtype=np.int64),
-            probabilities=None if graded else _stacked(table["adversarial_probabilities"], classes),
+            probabilities=_stacked(table["adversarial_probabilities"], classes, rated),
             right_when_clean=table["clean_prediction"].to_numpy(dtype=np.int64) == label,
             eligible=eligible,
             attacked=(table["attack"] != NO_ATTACK).to_numpy(),
@@ -73,14 +92,15 @@ class Rows:
     def measures(self, at: NDArray[np.int64]) -> dict[str, Any]:
         """Return every measure of the rows `at` (at least one row)."""
         label, prediction, eligible = self.label[at], self.prediction[at], self.eligible[at]
+        rated = bool(self.rated[at].all())
         at_stake = self.right_when_clean[at] & eligible
         fooled = self.won[at] & at_stake
         return {
             "n": at.size,
-            "n_positive": pd.NA if self.positive is None else int((label == self.positive).sum()),
+            "n_positive": pd.NA if self.positive is None or not rated else int((label == self.positive).sum()),
             "n_eligible": int(eligible.sum()),
             "accuracy": classification.accuracy(label, prediction),
-            **(dict.fromkeys(_OF_CLASSES, float("nan")) if self.probabilities is None else self._rates(at)),
+            **(self._rates(at) if rated else dict.fromkeys(_OF_CLASSES, float("nan"))),
             "clean_error": _mean(_known(self.clean_error[at])),
             "adversarial_error": _mean(_known(self.adversarial_error[at])),
             "attack_success_rate": _mean(fooled[at_stake]) if self.attacked[at[0]] else float("nan"),
@@ -92,8 +112,7 @@ class Rows:
         }
 
     def _rates(self, at: NDArray[np.int64]) -> dict[str, float]:
-        """Return the measures that only a classifier has."""
-        assert self.probabilities is not None
+        """Return the measures that only rated rows have."""
         label, prediction, probabilities = self.label[at], self.prediction[at], self.probabilities[at]
         kind: dict[str, Any] = {"classes": self.classes, "positive": self.positive}
         found = classification.sensitivity(label, prediction, **kind)
@@ -109,10 +128,16 @@ class Rows:
         }
 
 
-def _stacked(column: pd.Series[Any], classes: int) -> NDArray[np.float64]:
-    """Stack a list column to [n, classes]; a missing list is a row of NaN."""
+def _about_one_finding(table: pd.DataFrame) -> NDArray[np.bool_]:
+    goals = table["goal"].astype(str)
+    return (goals.str.startswith((HIDE, INVENT)) & (table["attack"] != NO_ATTACK)).to_numpy(dtype=bool)
+
+
+def _stacked(column: pd.Series[Any], classes: int, rated: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Stack a list column to [n, classes]; a missing list, or one of a row that is not `rated`, is a row of NaN."""
     unknown = np.full(classes, np.nan)
-    lists = [unknown if row is None or isinstance(row, float) else row for row in column]
+    pairs = zip(column, rated, strict=True)
+    lists = [row if known and row is not None and not isinstance(row, float) else unknown for row, known in pairs]
     wrong = next((len(row) for row in lists if len(row) != classes), None)
     if wrong is not None:
         raise ValueError(f"adversarial_probabilities has a row of {wrong} values: allowed is one per class, {classes}")

@@ -16,8 +16,9 @@ MEASURES = measures.MEASURES
 WORST_CASE = measures.WORST_CASE
 NO_ATTACK = measures.NO_ATTACK
 COLUMNS = [*CELL, "group", "value", *BUDGET, "goal", *MEASURES]
+ANY_ERROR = "any-error"
 DEFAULTS: dict[str, Any] = {
-    "goal": "any-error", "eligible": True, "clean_error": float("nan"), "adversarial_error": float("nan"),
+    "goal": ANY_ERROR, "eligible": True, "clean_error": float("nan"), "adversarial_error": float("nan"),
 }  # fmt: skip
 """Columns of outcomes that older runs lack, and what their rows mean without them."""
 _NEEDED = [
@@ -31,7 +32,7 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the worst case over the adaptive attacks: one row per (model, defense, threat, trial, sample).
 
     The row is the winning attack's, the first in order of appearance; where none won, that of the attack which left
-    the true class the lowest probability, or the largest error (ties and unknown values: the first). A row that is not
+    the truth the lowest probability, or the largest error where there is no probability (ties and unknown values: the first). A row that is not
     eligible for the threat's goal is never won. `attack` reads `worst-case` and `access` is the widest that any of the
     attacks had. Columns are those of `outcomes`, costs included: they are the judged row's, not the sum over the
     attacks. Raises ValueError for a damaged table.
@@ -66,12 +67,13 @@ def completed(outcomes: pd.DataFrame) -> pd.DataFrame:
     return whole
 
 
-def metrics(outcomes: pd.DataFrame, *, positive: int | None, classes: int) -> pd.DataFrame:
+def metrics(outcomes: pd.DataFrame, *, positive: int | None, classes: int, findings: bool = False) -> pd.DataFrame:
     """Return metrics.parquet: one row per (model, defense, source, attack, threat, trial, group, value).
 
     `positive` is the class that the binary rates speak of; with more than two classes, or None, they are macro
-    averages one-vs-rest. Where the rows have an error (a value, a mask, several findings) there are no such rates, and
-    neither argument matters. Cells stand in order of first appearance in `outcomes`, the worst cases after them; in
+    averages one-vs-rest. Where the rows have an error (a value, a mask, several findings) neither argument matters, and
+    there are no such rates, save one case: `findings` says that the output is several findings, and then the rows of
+    a goal to hide or to invent one tell whether that one is there (1) or not, and have the rates of it. Cells stand in order of first appearance in `outcomes`, the worst cases after them; in
     each cell `all` comes first, then each subgroup column's values in order of appearance. Undefined values are NaN.
     Raises ValueError for a missing column, a null key, a sample that appears twice in a cell, a class out of range, or
     two goals under one threat.
@@ -85,7 +87,7 @@ def metrics(outcomes: pd.DataFrame, *, positive: int | None, classes: int) -> pd
     if judged.empty:
         return pd.DataFrame(columns=COLUMNS)
     cell = number(judged, CELL)
-    rows = measures.Rows.read(judged, cell, classes, positive)
+    rows = measures.Rows.read(judged, cell, classes, positive, findings=findings)
     table = pd.DataFrame(_measured(judged, cell, rows)).sort_values(["cell", "rank", "place"], ignore_index=True)
     keys = judged[[*CELL, *BUDGET, "goal"]].iloc[np.unique(cell, return_index=True)[1]].reset_index(drop=True)
     joined = keys.iloc[table["cell"].to_numpy()].reset_index(drop=True).join(table)
@@ -162,11 +164,15 @@ def number(table: pd.DataFrame, columns: list[str]) -> NDArray[np.int64]:
 
 
 def _doubt(table: pd.DataFrame) -> NDArray[np.float64]:
-    """Return what a stronger attack makes smaller [n]: the true class's probability, or the error turned round."""
+    """Return what a stronger attack makes smaller [n]: the truth's probability, or the error turned round.
+
+    Of rows with an error, only those about one finding have such a probability, and it is what their goal is about.
+    """
+    truth = _probability_of_truth(table)
     if not has_errors(table):
-        return _probability_of_truth(table)
+        return truth
     error = table["adversarial_error"].to_numpy(dtype=np.float64)
-    return np.where(np.isnan(error), np.inf, -error)
+    return np.where(np.isfinite(truth), truth, np.where(np.isnan(error), np.inf, -error))
 
 
 def _probability_of_truth(table: pd.DataFrame) -> NDArray[np.float64]:

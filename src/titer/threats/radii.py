@@ -19,7 +19,8 @@ def _linf(flat: Tensor, radius: Tensor) -> Tensor:
 
 def _l2(flat: Tensor, radius: Tensor) -> Tensor:
     length = torch.linalg.vector_norm(flat, dim=1, keepdim=True)
-    return flat * (radius / length.clamp_min(1e-30)).clamp_max(1.0)
+    shorter: Tensor = flat * (radius / length.clamp_min(1e-30)).clamp_max(1.0)
+    return shorter
 
 
 def _l1(flat: Tensor, radius: Tensor) -> Tensor:

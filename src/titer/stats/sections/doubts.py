@@ -173,9 +173,9 @@ def _subgroups(metrics: pd.DataFrame) -> Iterator[str]:
             f"Subgroups with fewer than {FEW_SAMPLES} samples in a trial, whose figures are too uncertain to rely on: "
             f"{_listed(named)}."
         )
-    if metrics["balanced_accuracy"].isna().all():
-        return  # rows are graded by an error: there is no class to lack
-    one_sided = parts[parts["balanced_accuracy"].isna()].drop_duplicates(["group", "value"])
+    # rows that are graded by an error have no class to lack, save those about one finding
+    rated = parts[parts["n_positive"].notna()] if metrics["clean_error"].notna().any() else parts
+    one_sided = rated[rated["balanced_accuracy"].isna()].drop_duplicates(["group", "value"])
     lacking = [f"{group} = {value}" for group, value in zip(one_sided["group"], one_sided["value"], strict=True)]
     if lacking:
         yield f"Subgroups that lack a class in a trial, so that some figures are undefined: {_listed(lacking)}."
