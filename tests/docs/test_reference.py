@@ -17,6 +17,7 @@ from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
+from titer.assess.surrogate_plan import SurrogatePlan
 from titer.cli.main import app
 from titer.core.record import Recipe
 from titer.core.registry import SHELVES, Plugin
@@ -33,6 +34,7 @@ TABLES: dict[str, Any] = {
     "endpoint": Endpoint,
     "threats": ThreatPlan,
     "defenses": DefensePlan,
+    "surrogates": SurrogatePlan,
 }
 SHELF_PAGES = {
     "attacks": REFERENCE / "attacks-and-defenses.md",

@@ -11,9 +11,11 @@ import pytest
 
 from tests.report.reading import change_json, read_data, read_page
 from titer.report.build import build
-from titer.report.goals import goal_words
+from titer.report.goals import at_stake, goal_class, goal_words, rates
 from titer.report.load import read_run
+from titer.report.numbers import Numbers
 from titer.report.study import Study, read_study
+from titer.report.tallies import tally
 
 
 @pytest.fixture
@@ -120,3 +122,33 @@ def test_cells_of_an_older_version_may_stand_beside_newer_ones(copy: Any) -> Non
     table.to_parquet(folder / "outcomes.parquet")
     build(folder)
     assert read_data(folder) == before
+
+
+def as_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Tell the same rows as a model of findings does: of a goal's one finding, elsewhere right or wrong as a whole."""
+    found, about = table.copy(), table["goal"] != "any-error"
+    for name in ("clean_prediction", "adversarial_prediction"):
+        found[name] = (table[name] == 0).where(about, table[name] != table["label"]).astype(int)
+    return found.assign(label=(about & (table["label"] == 0)).astype(int))
+
+
+@pytest.mark.parametrize("defense", ["none", "jpeg"])
+@pytest.mark.parametrize("family", ["hide glioma", "invent glioma"])
+def test_a_finding_has_the_rates_of_the_same_class_told_as_one_of_several(
+    masters: dict[str, Path], brain: Study, family: str, defense: str
+) -> None:
+    run = read_run(masters["brain"])
+    findings, told = replace(brain, output="labels"), replace(run, outcomes=as_findings(run.outcomes))
+    numbers, threat = Numbers(run), brain.largest(family)
+    by_class, by_finding = tally(run, brain), tally(told, findings)
+    rest = (brain.models[0], defense, threat)
+    expected = rates(brain, numbers, by_class, *rest)
+    assert expected.sensitivity_clean.mean is not None
+    assert rates(findings, numbers, by_finding, *rest) == expected
+    assert at_stake(findings, by_finding, *rest) == at_stake(brain, by_class, *rest)
+
+
+def test_a_mask_has_no_class_that_a_goal_is_about(brain: Study) -> None:
+    assert goal_class("hide:glioma", replace(brain, output="labels")) == 0
+    assert goal_class("hide:glioma", replace(brain, output="mask")) is None
+    assert goal_class("any-error", replace(brain, output="labels")) is None

@@ -163,3 +163,12 @@ def test_distances_are_read_in_any_norm_that_has_a_column():
 def test_a_mixed_table_is_refused(change, says):
     with pytest.raises(ValueError, match=says):
         tables.metrics(change(_hidden()), positive=1, classes=2)
+
+
+def test_before_and_after_a_goal_are_of_the_same_rows():
+    table = _hidden()
+    found = analyse(table, tables.metrics(table, positive=1, classes=2))["before_after"]
+    means = {each["attack"]: (each["clean_mean"], each["attacked_mean"]) for each in found}
+    # right when clean: s0, s1 and s3 of the five rows that pgd attacked, both of the two that fgsm did
+    assert means["pgd"] == (0.6, 0.2)
+    assert means["fgsm"] == (1.0, 0.5)

@@ -1,4 +1,4 @@
-"""Fast adaptive boundary: step onto the linearised boundary, drawn towards the clean row, and back from each success."""
+"""Fast adaptive boundary: step onto the linearised boundary, drawn to the clean row, and back from each success."""
 
 from __future__ import annotations
 

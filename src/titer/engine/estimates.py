@@ -45,8 +45,8 @@ class Slope:
         x_adv, picks = state["x_adv"], state["picks"]
         logits = rows.logits(x_adv)
         grad = torch.zeros_like(x_adv)
-        open_rows = (~rows.won(x_adv, logits)).nonzero().flatten()
-        for part in open_rows.split(max(1, MICRO_BATCH // (2 * self.pairs))):
+        open_rows, most = (~rows.won(x_adv, logits)).nonzero().flatten(), max(1, MICRO_BATCH // (2 * self.pairs))
+        for part in open_rows.split(most) if len(open_rows) else ():
             grad[part] = self._estimated(rows.take(part), x_adv[part], picks[part])
         return Evaluation(logits, grad)
 

@@ -1,4 +1,4 @@
-"""What least-perturbation attacks read off a slope: its direction, and where the boundary would be if all were linear."""
+"""What least-perturbation attacks read off a slope: its direction, and how far the boundary is if all is linear."""
 
 from __future__ import annotations
 

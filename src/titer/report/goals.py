@@ -40,9 +40,10 @@ def _other(study: Study, name: str) -> str:
 
 
 def goal_class(goal: str, study: Study) -> int | None:
-    """Return the class that a goal is about, None where it is about none."""
+    """Return the class, or the finding of several, that a goal is about; None where it is about none."""
     kind, _, name = goal.partition(":")
-    named = kind in ("hide", "invent", "targeted") and name in study.classes and not study.graded
+    told = study.output in ("classes", "labels")
+    named = told and kind in ("hide", "invent", "targeted") and name in study.classes
     return study.classes.index(name) if named else None
 
 
@@ -55,7 +56,7 @@ def at_stake(study: Study, tallies: Tallies, model: str, defense: str, threat: T
     aim = goal_class(threat.goal, study)
     if aim is None:
         return NOTHING, NOTHING
-    found, cleared = _clean_rates(tallies, aim, model, defense)
+    found, cleared = _clean_rates(study, tallies, aim, model, defense, threat)
     held = tallies.held(model, defense, threat.label)
     return (found if threat.goal.startswith("hide") else cleared), held
 
@@ -86,16 +87,30 @@ def rates(study: Study, numbers: Numbers, tallies: Tallies, model: str, defense:
 
 def _of_class(study: Study, tallies: Tallies, aim: int, model: str, defense: str, threat: Threat) -> Rates:
     """Set one class against all others. Rows on which the goal makes no sense are not attacked: their rate stays."""
-    found, cleared = _clean_rates(tallies, aim, model, defense)
+    found, cleared = _clean_rates(study, tallies, aim, model, defense, threat)
     held = tallies.held(model, defense, threat.label)
     hides = threat.goal.startswith("hide")
     after = (NOTHING, NOTHING) if held.mean is None else (held, cleared) if hides else (found, held)
     return Rates(study.classes[aim], found, after[0], cleared, after[1])
 
 
-def _clean_rates(tallies: Tallies, aim: int, model: str, defense: str) -> tuple[Estimate, Estimate]:
-    """Return sensitivity and specificity for one class against all others, without attack."""
+def _clean_rates(
+    study: Study, tallies: Tallies, aim: int, model: str, defense: str, threat: Threat
+) -> tuple[Estimate, Estimate]:
+    """Return sensitivity and specificity without attack: for one class against all others, or for one finding."""
+    if study.output == "labels":
+        return _of_finding(tallies, model, defense, threat)
     clean = tallies.clean[pick(tallies.clean, {"model": model, "defense": defense})]
     ill = (clean["label"] == aim).to_numpy()
     named = (clean["clean_prediction"] == aim).to_numpy()
     return tallies.rate(clean[ill].assign(hit=named[ill])), tallies.rate(clean[~ill].assign(hit=~named[~ill]))
+
+
+def _of_finding(tallies: Tallies, model: str, defense: str, threat: Threat) -> tuple[Estimate, Estimate]:
+    """Return both rates of the goal's finding off the attacked rows: the clean ones are about all findings at once."""
+    wanted = {"model": model, "defense": defense, "source": defense, "threat": threat.label}
+    rows = tallies.unions[pick(tallies.unions, wanted)]
+    eligible = rows["eligible"].to_numpy(dtype=bool)
+    ill = eligible if threat.goal.startswith("hide") else ~eligible
+    right = rows.assign(hit=rows["right"].to_numpy(dtype=bool))
+    return tallies.rate(right[ill]), tallies.rate(right[~ill])

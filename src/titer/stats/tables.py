@@ -32,10 +32,10 @@ def worst_case(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Return the worst case over the adaptive attacks: one row per (model, defense, threat, trial, sample).
 
     The row is the winning attack's, the first in order of appearance; where none won, that of the attack which left
-    the truth the lowest probability, or the largest error where there is no probability (ties and unknown values: the first). A row that is not
-    eligible for the threat's goal is never won. `attack` reads `worst-case` and `access` is the widest that any of the
-    attacks had. Columns are those of `outcomes`, costs included: they are the judged row's, not the sum over the
-    attacks. Raises ValueError for a damaged table.
+    the truth the lowest probability, or the largest error where there is no probability (ties and unknown values: the
+    first). A row that is not eligible for the threat's goal is never won. `attack` reads `worst-case` and `access` is
+    the widest that any of the attacks had. Columns are those of `outcomes`, costs included: they are the judged row's,
+    not the sum over the attacks. Raises ValueError for a damaged table.
     """
     check(outcomes)
     whole = completed(outcomes)
@@ -72,11 +72,12 @@ def metrics(outcomes: pd.DataFrame, *, positive: int | None, classes: int, findi
 
     `positive` is the class that the binary rates speak of; with more than two classes, or None, they are macro
     averages one-vs-rest. Where the rows have an error (a value, a mask, several findings) neither argument matters, and
-    there are no such rates, save one case: `findings` says that the output is several findings, and then the rows of
-    a goal to hide or to invent one tell whether that one is there (1) or not, and have the rates of it. Cells stand in order of first appearance in `outcomes`, the worst cases after them; in
-    each cell `all` comes first, then each subgroup column's values in order of appearance. Undefined values are NaN.
-    Raises ValueError for a missing column, a null key, a sample that appears twice in a cell, a class out of range, or
-    two goals under one threat.
+    there are no such rates, save in one case: `findings` says that the output is several findings, and then the rows
+    under a goal to hide or to invent one say whether it is there (1) or not (0), and have its rates.
+
+    Cells stand in order of first appearance in `outcomes`, the worst cases after them; in each cell `all` comes first,
+    then each subgroup column's values in order of appearance. Undefined values are NaN. Raises ValueError for a missing
+    column, a null key, a sample that appears twice in a cell, a class out of range, or two goals under one threat.
     """
     whole = completed(outcomes)
     if not has_errors(whole):

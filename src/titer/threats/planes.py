@@ -80,7 +80,7 @@ _SIZES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 def box(domain: tuple[Region, ...], x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return lowest and highest raw values as x [N, ...] has them, or None where a value is unbounded or a rule bends."""
+    """Return lowest and highest raw values for x [N, ...], or None where a value is unbounded or a rule bends."""
     low, high = torch.full_like(x[:1], -float("inf")), torch.full_like(x[:1], float("inf"))
     for rule in domain:
         if isinstance(rule, Box):
