@@ -193,7 +193,7 @@ def _run(module: str, task: dict[str, object]) -> None:
     done = subprocess.run(
         command, env=environment, preexec_fn=limits, capture_output=True, text=True, errors="replace", check=False
     )
-    reason = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    reason = (done.stderr.strip().splitlines() or [f"ended with {done.returncode}"])[-1]
     if done.returncode == -signal.SIGXCPU:
         reason = f"not done after {LONGEST} CPU s"
     given.unlink()

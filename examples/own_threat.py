@@ -3,7 +3,7 @@
 import torch
 
 import titer
-from titer.threats.goals import goal
+from titer.threats.naming import goal
 from titer.threats.rules import MutableMask
 
 data = titer.load_data("cytology")

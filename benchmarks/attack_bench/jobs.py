@@ -164,7 +164,7 @@ TITER: dict[str, dict[str, Any]] = {
     "apgd": {"titer": _APGD, "titer bf16": _APGD},
     "default": {"titer": _DEFAULT, "titer bf16": _DEFAULT},
     "least-norm": {"titer ddn": _DDN, "titer fmn": _FMN},
-    "carlini-wagner": {"titer": {"name": "carlini-wagner"}},
+    "carlini-wagner": {"titer": {"name": "carlini-wagner", "searches": 5, "steps": 100}},
     "deepfool": {"titer": {"name": "deepfool", "steps": 50, "overshoot": 0.02}},
     "jsma": {"titer": {"name": "jsma"}},
     "square": {"titer": {"name": "square", "queries": 500}},

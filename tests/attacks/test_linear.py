@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from titer.core.errors import Incompatible, SpecError
+from titer.core.errors import SpecError
 from titer.core.plugins import make_attack
 from titer.threats.balls import size
 from titer.threats.goals import HighestLoss, Targeted
@@ -97,10 +97,11 @@ def test_deepfool_passes_by_a_rival_without_slope(norm, linear_model, free_threa
     assert model.logits(found).argmax(1).tolist() == [2]
 
 
-def test_deepfool_has_no_target(linear_model, free_threat):
+def test_deepfool_walks_to_a_target(linear_model, free_threat):
     model, x, y, _ = _problem(linear_model)
-    with pytest.raises(Incompatible, match="deepfool knows no goal but any-error, not targeted:1"):
-        _run("deepfool", model, x, y, free_threat("l2", 1.0, goal=Targeted(1, "targeted:1")))
+    goal = Targeted(1, "targeted:1")
+    found = _run("deepfool", model, x, y, free_threat("l2", 1.0, goal=goal))
+    assert bool(goal.won(model.logits(found), y)[y == 0].all())
 
 
 def test_a_target_is_reached(linear_model, free_threat):

@@ -11,11 +11,12 @@ import pandas as pd
 from titer.assess.agreement import Kind, compare_outcomes
 from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
 from titer.assess.plan import AttackPlan, Plan
+from titer.assess.sanity import ENSEMBLES
 from titer.core.errors import ContractError, SpecError
 from titer.core.plugins import plugin
 from titer.core.record import ClinicalData
 
-_ENSEMBLES, _ENSEMBLE_EFFORT = ("autoattack", "worst-case"), 4
+_ENSEMBLE_EFFORT = 4
 
 
 def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any], data: ClinicalData) -> None:
@@ -87,8 +88,8 @@ def _kind(one: AttackPlan) -> Kind:
         single_step=one.single_step,
         minimal=one.minimal,
         joint="joint" in found.traits,
-        access="gradient" if found.needs is None or one.spec["name"] in _ENSEMBLES else found.needs.access,
-        effort=steps * restarts * (_ENSEMBLE_EFFORT if one.spec["name"] in _ENSEMBLES else 1),
+        access="gradient" if found.needs is None or one.spec["name"] in ENSEMBLES else found.needs.access,
+        effort=steps * restarts * (_ENSEMBLE_EFFORT if one.spec["name"] in ENSEMBLES else 1),
     )
 
 

@@ -12,13 +12,13 @@ from titer.core.needs import Needs
 from titer.core.plugins import Count, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
-from titer.engine.decisions import Ledger, bisect, ledgers
+from titer.engine.decisions import Ledger, bisect, draw, draws_at_once, ledgers
 from titer.engine.rows import blocks
 from titer.threats.balls import per_row, to_units
 
 _ACROSS, _NEARER = 0.1, 0.01
 _ACROSS_HITS, _NEARER_HITS = 0.5, 0.25
-_CHECKED, _RATE = 10, 0.2
+_CHECKED, _RATE, _DRAWS = 10, 0.2, 16
 _SHORTEST, _LONGEST = 1e-6, 0.5
 _ALMOST = 1e-3
 _TINY = 1e-30
@@ -57,26 +57,27 @@ def _walk(ledger: Ledger) -> None:
     """
     at = ledger.searched
     bisect(ledger, at, ledger.found[at], _ALMOST)
+    drawn = draws_at_once(ledger, _DRAWS)
     across, nearer = torch.full_like(ledger.nearest, _ACROSS), torch.full_like(ledger.nearest, _NEARER)
     for step in count(1):
-        at = ledger.searched
+        at = at[ledger.left[at] > 0]
         if not len(at):
             return
-        if step % _CHECKED:
-            hit = _asked(ledger, at, across[at], nearer[at])
+        if step % drawn == 1 % drawn:
+            noise = draw(ledger, drawn)
+        aside, closer = noise[at, step % drawn], bool(step % _CHECKED)
+        hit = _asked(ledger, at, aside, across[at], nearer[at] * closer)
+        if closer:
             nearer[at] = _steered(nearer[at], hit, _NEARER_HITS)
         else:
-            hit = _asked(ledger, at, across[at], torch.zeros_like(nearer[at]))
             across[at] = _steered(across[at], hit, _ACROSS_HITS)
 
 
-def _asked(ledger: Ledger, at: Tensor, across: Tensor, nearer: Tensor) -> Tensor:
-    """Ask about a random step `across` the sphere around the clean row, and then `nearer` to it; bool[m] it holds."""
+def _asked(ledger: Ledger, at: Tensor, noise: Tensor, across: Tensor, nearer: Tensor) -> Tensor:
+    """Ask about a step along `noise`, `across` the sphere around the clean row, and `nearer` to it; bool[m]: a hit."""
     rows = ledger.of(at)
     scale = rows.threat.budget.scaled(rows.x)
     change, distance = ledger.found[at] - rows.x, ledger.nearest[at]
-    noise = rows.noise.quick_normal(*change.shape[1:]).to(change)
-    noise = noise if bool(ledger.open.all()) else torch.where(ledger.open, noise, 0.0)
     flat = noise.flatten(1)
     inwards = torch.linalg.vecdot(flat, to_units(change, scale).flatten(1)) / distance
     # What is left of the noise without its part along the change; by Pythagoras, so that no other tensor is made.

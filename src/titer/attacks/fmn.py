@@ -20,6 +20,7 @@ from titer.threats.balls import size, to_units
 from titer.threats.radii import shortened
 
 _LAST_STEP, _LAST_GAMMA = 1e-5, 1e-4
+_PAST = 0.01
 
 
 @attack(
@@ -63,18 +64,19 @@ def _radius(rows: Rows, state: State, seen: Seen, share: float) -> Tensor:
     grown, shrunk = radius * (1 + share), radius * (1 - share)
     if counted:
         grown, shrunk = torch.maximum(grown.floor(), radius + 1), torch.minimum(shrunk.floor(), radius - 1)
-    reach = seen.distance + (_steps_l0(rows, state, seen) if counted else _gap(rows, state, seen))
-    missed = torch.where(state["nearest"].isinf(), reach, grown)
-    return torch.where(seen.won, torch.minimum(shrunk, state["nearest"] - int(counted)), missed).clamp_min(
-        float(counted)
-    )
+    gap = _values_to_change(rows, state, seen) if counted else _gap(rows, state, seen)
+    missed = torch.where(state["nearest"].isinf(), seen.distance + gap, grown)
+    won = torch.minimum(shrunk, state["nearest"] - int(counted))
+    return torch.where(seen.won, won, missed).clamp_min(float(counted))
 
 
 def _gap(rows: Rows, state: State, seen: Seen) -> Tensor:
-    return linear_gap(rows, state["x_adv"], seen.value, seen.grad).nan_to_num(posinf=rows.threat.budget.eps)
+    """Return the way to the linearised boundary, and a little more: on it, rounding alone would say who has won."""
+    gap = linear_gap(rows, state["x_adv"], seen.value, seen.grad).nan_to_num(posinf=rows.threat.budget.eps)
+    return gap + _PAST * (seen.distance + gap)
 
 
-def _steps_l0(rows: Rows, state: State, seen: Seen) -> Tensor:
+def _values_to_change(rows: Rows, state: State, seen: Seen) -> Tensor:
     """Return how many values have to change to reach the linearised boundary inside the box."""
     x_adv = state["x_adv"]
     step = linear_step(rows, x_adv, seen.value, seen.grad)

@@ -13,8 +13,8 @@ from titer.core.needs import Needs
 from titer.core.plugins import Count, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
-from titer.engine.decisions import Ledger, bisect, ledgers
-from titer.engine.rows import MICRO_BATCH, blocks
+from titer.engine.decisions import Ledger, bisect, draw, draws_at_once, ledgers
+from titer.engine.rows import blocks
 from titer.threats.balls import per_row, size, to_units
 
 _RADIUS, _FARTHEST = 0.02, 0.5
@@ -23,7 +23,6 @@ _ONE_SIDED = 0.8
 _MEMORY = {"l2": 0.0, "linf": 0.9}
 _HALVINGS = 12
 _FEWEST = 10
-_DRAWN = 2**20
 _TINY = 1e-30
 
 
@@ -85,14 +84,14 @@ def _normal(
     Answers are 1 or -1, and their mean is taken off. Row m gets `asked` int64[m] of the `most` questions; drawing is
     done for all of them, so that a row's numbers do not depend on how many others get.
     """
-    rows, numbers, everywhere = ledger.of(at), x_adv[0].numel(), bool(ledger.open.all())
+    rows, numbers = ledger.of(at), x_adv[0].numel()
     reach = radius * size("l2", x_adv, rows.x, rows.threat.budget.scaled(x_adv))
     sums = torch.zeros(len(at), 2, numbers, dtype=x_adv.dtype, device=x_adv.device)
     total = torch.zeros_like(radius)
-    chunk = max(1, min(most, _DRAWN // (MICRO_BATCH * numbers)))
+    chunk = draws_at_once(ledger, most)
     for begin in range(0, most, chunk):
-        noise = rows.noise.quick_normal(chunk, *x_adv.shape[1:]).to(x_adv)
-        noise = noise if everywhere else torch.where(ledger.open, noise, 0.0)
+        noise = draw(ledger, chunk)
+        noise = noise if len(at) == len(noise) else noise[at]
         wanted = begin + torch.arange(chunk, device=at.device) < asked.unsqueeze(1)
         moved, answers = _answers(ledger, at, x_adv, noise, reach, wanted)
         sums += torch.bmm(torch.stack([answers, wanted.to(answers)], 1), moved)

@@ -120,7 +120,8 @@ def _pixels(threat: Threat, x: Tensor, rng: Generator) -> _Basis:
     order = shuffled(threat, x, rng)
 
     def direction(places: Tensor) -> Tensor:
-        return functional.one_hot(places, x.shape[1:].numel()).view(-1, *x.shape[1:])
+        blank = x.new_zeros(len(places), x.shape[1:].numel())
+        return blank.scatter_(1, places.unsqueeze(1), 1.0).view(-1, *x.shape[1:])
 
     return _Basis(order=order, early=len(order), direction=direction)
 

@@ -16,6 +16,7 @@ from titer.engine.queries import shuffled
 from titer.engine.rows import Rows
 
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
+_STEPS = {"linf": 1.0, "l2": 0.3, "l1": 0.3}
 
 
 @attack(
@@ -24,7 +25,9 @@ _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
     threat_ids=("NISTAML.025", "AML.T0043.001"),
     needs=Needs(access="scores"),
 )
-def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1, step: Positive = 3.0) -> Attack:
+def zoo(
+    *, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1, step: Positive | None = None
+) -> Attack:
     """Zeroth order optimization, inside a fixed budget.
 
     The paper adds the change's length to the loss; here the budget bounds it, so that the attack compares with the
@@ -34,7 +37,8 @@ def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1
         queries: forward passes a row at the most.
         coordinates: values whose slopes are asked before each step, two queries each.
         delta: change of the value that is asked for, as a share of the budget spread over all values.
-        step: Adam's learning rate, as a share of the same.
+        step: Adam's learning rate, as a share of the budget; by default the whole in linf, where each value has it to
+            itself, and 0.3 for the steepest value elsewhere.
     """
     affordable("zoo", queries, 2 * coordinates)
 
@@ -43,9 +47,9 @@ def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1
         pairs = min(coordinates, len(order))
 
         def start(rows: Rows) -> State:
-            blank = torch.zeros_like(rows.x)
-            begin = rows.noise.integers(len(order))
-            return {"x_adv": rows.x.clone(), "first": blank, "second": blank, "times": blank, "begin": begin}
+            blank, steepest = torch.zeros_like(rows.x), rows.x.new_zeros(len(rows), 1)
+            moments = {"first": blank, "second": blank, "times": blank, "steepest": steepest}
+            return {"x_adv": rows.x.clone(), **moments, "begin": rows.noise.integers(len(order))}
 
         def picks(rows: Rows, state: State, count: int) -> Tensor:
             along = torch.arange(count * pairs, (count + 1) * pairs, device=rows.x.device)
@@ -56,7 +60,7 @@ def zoo(*, queries: Count = 1000, coordinates: Count = 10, delta: Positive = 0.1
             return blank.scatter(2, chosen.unsqueeze(2), 1.0).view(*chosen.shape, *x.shape[1:])
 
         def forward(rows: Rows, state: State, seen: Evaluation, _step: int) -> State:
-            return _stepped(rows, state, seen, step * share)
+            return _stepped(rows, state, seen, threat.budget.eps * (step or _STEPS[threat.budget.norm]))
 
         slope = Slope(pairs=pairs, reach=delta * share, directions=directions)
         plan = Blind(queries=queries, start=start, picks=picks, step=forward)
@@ -80,12 +84,15 @@ def _stepped(rows: Rows, state: State, seen: Evaluation, rate: float) -> State:
     first = _FIRST_DECAY * part("first") + (1 - _FIRST_DECAY) * slope
     second = _SECOND_DECAY * part("second") + (1 - _SECOND_DECAY) * slope.square()
     mean, spread = first / (1 - _FIRST_DECAY**times), (second / (1 - _SECOND_DECAY**times)).sqrt()
-    move = rate * mean / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+    steepest = torch.maximum(state["steepest"], spread.amax(1, keepdim=True))
+    # Where values share the budget, Adam's steps of one size would give each as much as the steepest.
+    width = spread if rows.threat.budget.norm == "linf" else steepest
+    move = rate * mean / width.clamp_min(torch.finfo(spread.dtype).tiny)
     change = torch.zeros_like(rows.x).flatten(1).scatter(1, chosen, move).view_as(rows.x)
-    moved = rows.threat.project(state["x_adv"] + change * scale, rows.x)
     return {
         **state,
-        "x_adv": moved,
+        "x_adv": rows.threat.project(state["x_adv"] + change * scale, rows.x),
+        "steepest": steepest,
         "first": put("first", first),
         "second": put("second", second),
         "times": put("times", times),

@@ -18,7 +18,7 @@ _NOISES, _GROWTH = 8, 4.0
 _BLENDS = (0.5, 0.25)
 _COARSE = 1 / 16
 _DONORS = 5
-_VALUES = 2**24
+_VALUES, _DRAWN = 2**24, 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,9 @@ class Ledger:
         rows = self.of(at)
         self.spent[at] += 1
         inputs = self._legal(rows, x_adv)
-        hit = rows.look(inputs) & self._allowed(rows, inputs)
+        hit = rows.look(inputs)
+        if not all(rule.shrinks for rule in rows.threat.domain):  # what only shrinks a change has kept its rule
+            hit = hit & rows.threat.allowed(inputs, rows.x)
         distance = rows.distance(inputs)
         better = (hit & (distance < self.nearest[at])).nonzero().flatten()
         self.found[at[better]], self.nearest[at[better]] = inputs[better], distance[better]
@@ -90,12 +92,6 @@ class Ledger:
     def _legal(self, rows: Rows, x_adv: Tensor) -> Tensor:
         inside = rows.inside(x_adv)
         return inside if bool(self.open.all()) else torch.where(self.open, inside, rows.x)
-
-    def _allowed(self, rows: Rows, x_adv: Tensor) -> Tensor:
-        """Return bool[m]; what only shrinks a change has kept its rule already."""
-        if all(rule.shrinks for rule in rows.threat.domain):
-            return torch.ones(len(rows), dtype=torch.bool, device=x_adv.device)
-        return rows.threat.allowed(x_adv, rows.x)
 
 
 def ledgers(rows: Rows, queries: int) -> Iterator[Ledger]:
@@ -237,3 +233,14 @@ def bisect(ledger: Ledger, at: Tensor, ends: Tensor, tolerance: float) -> Tensor
         found[hit] = inputs[hit]
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
     return found
+
+
+def draws_at_once(ledger: Ledger, most: int) -> int:
+    """Return how many directions a row are drawn at once: what the cache holds, whoever else is in the batch."""
+    return max(1, min(most, _DRAWN // (MICRO_BATCH * ledger.rows.x[0].numel())))
+
+
+def draw(ledger: Ledger, count: int) -> Tensor:
+    """Return normal directions [n, count, ...] with zeros where a value may not change."""
+    noise = ledger.rows.noise.quick_normal(count, *ledger.rows.x.shape[1:]).to(ledger.rows.x)
+    return noise if bool(ledger.open.all()) else torch.where(ledger.open, noise, 0.0)

@@ -89,8 +89,8 @@ def _descended(everyone: Rows, descent: Descent) -> Tensor:
     nearest = torch.full((len(rows),), float("inf"), dtype=found.dtype, device=found.device)
     live = torch.arange(len(rows), device=found.device)
     for step in range(descent.steps):
-        seen = _look(rows, state, descent)
-        _keep(found, nearest, live, state["x_adv"], seen)
+        seen = _look(rows, state, nearest[live], descent)
+        _keep(found, nearest, live, state["x_adv"], seen.won, seen.distance)
         state = descent.step(rows, {**state, "nearest": nearest[live]}, seen, step)
         leaves = nearest[live] == 0
         if "done" in state:
@@ -107,27 +107,33 @@ def _descended(everyone: Rows, descent: Descent) -> Tensor:
     return _bisected(everyone, found, nearest, descent)
 
 
-def _look(rows: Rows, state: State, descent: Descent) -> Seen:
-    x_adv = state["x_adv"]
+def _look(rows: Rows, state: State, nearest: Tensor, descent: Descent) -> Seen:
     logits, value, grad = descent.look(rows, state)
-    return Seen(value, grad, _found(rows, x_adv, logits, descent.lead), rows.distance(x_adv))
+    won, distance = _found(rows, state["x_adv"], logits, nearest, descent.lead)
+    return Seen(value, grad, won, distance)
 
 
-def _found(rows: Rows, x_adv: Tensor, logits: Tensor, lead: float) -> Tensor:
-    won = rows.won(x_adv, logits)
-    return won & (rows.threat.goal.margin(logits, rows.y) > lead) if lead > 0 else won
+def _found(rows: Rows, x_adv: Tensor, logits: Tensor, nearest: Tensor, lead: float) -> tuple[Tensor, Tensor]:
+    """Return bool[n] whether the goal is reached, and the change's size; what would be kept is confirmed exactly."""
+    goal, distance = rows.threat.goal, rows.distance(x_adv)
+    won = goal.won(logits, rows.y)
+    if lead > 0:
+        won = won & (goal.margin(logits, rows.y) > lead)
+    if rows.model.exact is not None:
+        nearer = (won & (distance < nearest)).nonzero().flatten()
+        won[nearer] = rows.take(nearer).won(x_adv[nearer], logits[nearer])
+    return won, distance
 
 
-def _keep(found: Tensor, nearest: Tensor, live: Tensor, x_adv: Tensor, seen: Seen) -> None:
-    better = seen.won & (seen.distance < nearest[live])
-    found[live[better]], nearest[live[better]] = x_adv[better], seen.distance[better]
+def _keep(found: Tensor, nearest: Tensor, live: Tensor, x_adv: Tensor, won: Tensor, distance: Tensor) -> None:
+    better = won & (distance < nearest[live])
+    found[live[better]], nearest[live[better]] = x_adv[better], distance[better]
 
 
 def _last(rows: Rows, x_adv: Tensor, found: Tensor, nearest: Tensor, live: Tensor, lead: float) -> None:
     """Look at the last iterate, which no step follows: a forward pass is enough."""
-    logits = rows.logits(x_adv)
-    won = _found(rows, x_adv, logits, lead)
-    _keep(found, nearest, live, x_adv, Seen(nearest[live], x_adv, won, rows.distance(x_adv)))
+    won, distance = _found(rows, x_adv, rows.logits(x_adv), nearest[live], lead)
+    _keep(found, nearest, live, x_adv, won, distance)
     missed = nearest[live].isinf()
     found[live[missed]] = x_adv[missed]
 
@@ -140,7 +146,7 @@ def _bisected(rows: Rows, found: Tensor, nearest: Tensor, descent: Descent) -> T
     for _ in range(descent.bisections if len(far) else 0):
         middle = (low + high) / 2
         x_adv = rows.inside(rows.x + rows.per_row(middle) * (ends - rows.x))
-        won, distance = _found(rows, x_adv, rows.logits(x_adv), descent.lead), rows.distance(x_adv)
-        _keep(found, nearest, far, x_adv, Seen(distance, x_adv, won, distance))
+        won, distance = _found(rows, x_adv, rows.logits(x_adv), nearest[far], descent.lead)
+        _keep(found, nearest, far, x_adv, won, distance)
         low, high = torch.where(won, low, middle), torch.where(won, middle, high)
     return found

@@ -186,7 +186,7 @@ def _probability_of_truth(table: pd.DataFrame) -> NDArray[np.float64]:
 def _chance(row: Any, label: int) -> float:
     """Return the label's entry of a probability list; NaN for a missing list or a class that it does not have."""
     known = row is not None and not isinstance(row, float) and 0 <= label < len(row)
-    return float(row[label]) if known else float("nan")
+    return float(row[label]) if known and row[label] is not None else float("nan")
 
 
 def _widest_access(adaptive: pd.DataFrame) -> NDArray[np.object_]:
