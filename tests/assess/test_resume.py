@@ -24,7 +24,9 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
     """Start the command with a weight cache of its own, as a fresh machine has it."""
     environment = os.environ | {"TITER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        COMMAND, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        COMMAND, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # A shell lets its background jobs ignore Ctrl-C, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ EPS = {
     "masked image": {"linf": 16.0, "l2": 80.0, "l1": 500.0, "l0": 10.0},
     "table": {"linf": 1.0, "l2": 2.0, "l1": 3.0, "l0": 3.0},
 }
-QUICK = {"steps": 40, "queries": 400}
+QUICK = {"steps": 100, "queries": 400}
 """What the suite can afford of an attack's own steps and questions."""
 THREAT_ID = re.compile(r"NISTAML\.\d+|AML\.T\d{4}(\.\d{3})?")
 

@@ -1,10 +1,9 @@
-"""JSMA: change the most salient pair of values, again and again, until the model gives way."""
+"""Jacobian saliency map: a few values at a time, those nearest to the goal, are moved to the end of their range."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Generator, Tensor
@@ -13,176 +12,106 @@ from titer.core.model import Evaluation, Model
 from titer.core.needs import Needs
 from titer.core.plugins import Count, Positive, attack
 from titer.core.protocols import Attack
-from titer.core.threat import Goal, Threat
+from titer.core.threat import Threat
 from titer.engine.ascent import Ascent, State, ascend
-from titer.engine.rows import RowLoss, Rows
-from titer.threats.room import limits, may_change
+from titer.engine.rows import Rows
 
-Saliency = Literal["margin", "product"]
-_UNITS = 10.0
-_AGAIN = 8
-_WIDEST = 512
+_UNBOUNDED = 10.0
+"""Units that a value moves where the domain has no end."""
 
 
 @attack(
     "jsma",
-    paper="Papernot et al. 2016, arXiv:1511.07528, algorithm 3, eq. 9 and 10 (both ways: Wiyatno, Xu 2018, "
-    "arXiv:1808.07945, algorithm 1)",
+    paper="Papernot, McDaniel, Jha, Fredrikson, Celik, Swami 2016, arXiv:1511.07528, algorithm 2, eq. 8",
     threat_ids=("NISTAML.022", "AML.T0043.000"),
     needs=Needs(norms=("l0",)),
 )
-def jsma(*, theta: Positive = 1.0, values: Count = 2, saliency: Saliency = "margin") -> Attack:
-    """Jacobian-based saliency map attack, under L0.
+def jsma(*, theta: Positive = 1.0, at_once: Count = 2, refine: Count = 2) -> Attack:
+    """Jacobian-based saliency map attack.
+
+    The paper's saliency multiplies what a pair of values does for the target by what it does against the other
+    classes, which needs a d x d matrix. Here a value's saliency is its first-order gain on the goal's margin, towards
+    the end of its range and in either direction (as in Wiyatno, Xu 2018, arXiv:1808.07945): gains of a pair add up, so
+    the best pair are the two best values, and memory is O(d). It holds for two classes and for every goal.
 
     Args:
-        theta: how far a value moves at once, as a share of its range.
-        values: how many values move at once; the paper's pairs, or one.
-        saliency: `margin` moves what raises the goal's margin most; `product` is the paper's rule for pairs.
+        theta: how far a value moves, as a share of the way to the end of its range.
+        at_once: values moved a step; 2 are the paper's pairs.
+        refine: further steps, as a multiple of the steps that the budget takes, on the values that moved already.
     """
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        steps = _steps(threat, x, theta, values)
-        step = partial(_moved, theta, values)
-        look = _margin_and_parts if saliency == "product" and values == 2 else _margin
-        return ascend(model, x, y, threat, Ascent(steps=steps, start=_start, step=step, look=look), rng=rng)
+        values = min(int(threat.budget.eps), x.shape[1:].numel())
+        steps = (1 + refine) * math.ceil(values / at_once)
+        ascent = Ascent(steps=steps, start=_start, step=partial(_step, theta, at_once), look=_look)
+        return ascend(model, x, y, threat, ascent, rng=rng)
 
     return run
 
 
-def _steps(threat: Threat, x: Tensor, theta: float, values: int) -> int:
-    """Return how many moves the budget lasts for; values that have changed may move on, where there is room."""
-    count = min(int(threat.budget.eps), int(may_change(threat, x).sum()))
-    low, high = limits(threat, x)
-    bounded = bool((low.isfinite() & high.isfinite()).all())
-    return math.ceil(count / values) * math.ceil(1 / min(theta, 1.0)) + (0 if bounded else _AGAIN)
-
-
 def _start(rows: Rows, restart: int) -> State:
     del restart
-    still = torch.zeros_like(rows.x, dtype=torch.int8)
-    return {"x_adv": rows.x.clone(), "way": still, "shut": (still > 0) | ~may_change(rows.threat, rows.x)}
+    low = torch.full((len(rows),), -float("inf"), dtype=rows.x.dtype, device=rows.x.device)
+    shut = torch.zeros_like(rows.x, dtype=torch.bool)
+    return {"x_adv": rows.x.clone(), "best": rows.x.clone(), "highest": low, "shut": shut}
 
 
-def _margin(rows: Rows, state: State) -> Evaluation:
-    logits, grad = rows.evaluate(state["x_adv"], rows.threat.goal.margin)
-    return Evaluation(logits, grad.unsqueeze(1))
+def _look(rows: Rows, state: State) -> Evaluation:
+    return rows.evaluate(state["x_adv"], rows.threat.goal.margin)
 
 
-def _margin_and_parts(rows: Rows, state: State) -> Evaluation:
-    """Return logits, and the slopes [n, 2, ...] of what the margin counts for the goal and of what it counts against.
-
-    For any error these are the best other class and the true class, for a target the target and its best rival.
-    """
-    goal = rows.threat.goal
-    slopes = [rows.evaluate(state["x_adv"], _part(goal, sign)) for sign in (1.0, -1.0)]
-    return Evaluation(slopes[0].logits, torch.stack([slope.grad for slope in slopes], 1))
-
-
-def _part(goal: Goal, sign: float) -> RowLoss:
-    def part(logits: Tensor, y: Tensor) -> Tensor:
-        with torch.enable_grad():
-            leaf = logits.detach().requires_grad_()
-            weight = torch.autograd.grad(goal.margin(leaf, y).sum(), leaf)[0]
-        return (logits * sign * (sign * weight).clamp_min(0.0)).flatten(1).sum(1)
-
-    return part
-
-
-def _moved(theta: float, values: int, rows: Rows, state: State, seen: Evaluation, _step: int) -> State:
-    """Return the state after the best move; where the rules forbid it, its values are shut instead."""
-    x_adv = state["x_adv"]
-    effects = _effects(rows, state, seen.grad.flatten(2), theta)
-    changed = (x_adv != rows.x).flatten(1)
-    left = int(rows.threat.budget.eps) - changed.sum(1)
-    pick = _best_pair if seen.grad.shape[1] == 2 else partial(_best_values, values)
-    chosen = pick(effects, changed, left)
-    room = torch.stack(_room(rows, state, theta), 1).flatten(2)
-    move = torch.where(chosen, room, 0.0)
-    wanted = x_adv + (move[:, 0] - move[:, 1]).view_as(x_adv)
-    inside = rows.inside(wanted)
-    holds = rows.per_row(rows.threat.contains(inside, rows.x))
-    touched = chosen.any(1).view_as(x_adv)
-    way = torch.where(touched, (chosen[:, 0].to(torch.int8) - chosen[:, 1].to(torch.int8)).view_as(x_adv), state["way"])
+def _step(theta: float, at_once: int, rows: Rows, state: State, seen: Evaluation, _count: int) -> State:
+    """Move the values of the largest gain; where the budget is spent, only values that have moved already."""
+    x_adv, value = state["x_adv"], rows.threat.goal.margin(seen.logits, rows.y)
+    better = value > state["highest"]
+    direction = rows.follow(x_adv, seen.grad)
+    way = theta * (_end(rows, x_adv, direction) - x_adv)
+    gain = (direction * way).masked_fill(state["shut"], 0.0).flatten(1)
+    moved, refused = _moved(rows, x_adv, way, gain, at_once)
     return {
-        "x_adv": torch.where(holds, inside, x_adv),
-        "way": torch.where(holds, way, state["way"]),
-        "shut": state["shut"] | (touched & ~holds),
+        "x_adv": moved,
+        "shut": state["shut"] | refused,
+        "best": torch.where(rows.per_row(better), x_adv, state["best"]),
+        "highest": torch.where(better, value, state["highest"]),
     }
 
 
-def _room(rows: Rows, state: State, theta: float) -> tuple[Tensor, Tensor]:
-    """Return how far each value may move up and down now, [n, ...] both, in raw values.
+def _moved(rows: Rows, x_adv: Tensor, way: Tensor, gain: Tensor, at_once: int) -> tuple[Tensor, Tensor]:
+    """Return the rows with their best values moved, and bool[n, ...]: values that the rules let nobody move.
 
-    A value goes on in the way it went first, and one without limits has a range of ten units, or of its own size.
+    The rules may answer a move by more changes than the budget allows. Then the best value moves alone, or is refused:
+    pulled back into the threat, the same values would be chosen again for ever.
     """
-    x_adv, way = state["x_adv"], state["way"]
-    low, high = limits(rows.threat, rows.x)
-    unit = torch.maximum(_UNITS * rows.threat.budget.scaled(rows.x), x_adv.abs())
-    stride = theta * torch.where(low.isfinite() & high.isfinite(), high - low, unit)
-    open_values = ~state["shut"]
-    up = torch.minimum(stride, high - x_adv) * (open_values & (way >= 0))
-    return up, torch.minimum(stride, x_adv - low) * (open_values & (way <= 0))
+    changed = (x_adv != rows.x).flatten(1)
+    left = (rows.threat.budget.eps - changed.sum(1)).clamp_min(0)
+    top = _best(gain, changed, left, at_once).view_as(x_adv)
+    moved = rows.inside(torch.where(top, x_adv + way, x_adv))
+    holds = rows.per_row(rows.threat.contains(moved, rows.x))
+    moved = torch.where(holds, moved, x_adv)
+    if bool(holds.all()) or at_once == 1:
+        return moved, top & ~holds
+    alone, refused = _moved(rows, x_adv, way, gain, 1)
+    return torch.where(holds, moved, alone), refused & ~holds
 
 
-def _effects(rows: Rows, state: State, slopes: Tensor, theta: float) -> Tensor:
-    """Return what each value's move up and down would do to first order, [n, parts, 2, values]."""
-    up, down = (room.flatten(1).unsqueeze(1) for room in _room(rows, state, theta))
-    return torch.stack([slopes * up, -slopes * down], 2)
+def _best(gain: Tensor, changed: Tensor, left: Tensor, at_once: int) -> Tensor:
+    """Return bool[n, d]: the `at_once` largest gains, of which no more than `left` float[n] are on untouched values."""
+    untouched = gain.masked_fill(changed, -1.0)
+    order = untouched.topk(min(at_once, gain.shape[1]), dim=1)
+    rank = torch.arange(order.indices.shape[1], device=gain.device)
+    fresh = torch.zeros_like(changed).scatter(1, order.indices, (order.values > 0) & (rank < left.unsqueeze(1)))
+    # A value that has moved may move again at no cost; of all that may, the largest gains are taken.
+    allowed = torch.where(changed | fresh, gain, 0.0)
+    chosen = allowed.topk(min(at_once, gain.shape[1]), dim=1)
+    return torch.zeros_like(changed).scatter(1, chosen.indices, chosen.values > 0)
 
 
-def _best_values(values: int, effects: Tensor, changed: Tensor, left: Tensor) -> Tensor:
-    """Return bool[n, 2, d]: the moves that raise the margin most; no more new values than are left."""
-    gain = effects[:, 0]
-    chosen = torch.zeros_like(gain, dtype=torch.bool)
-    for _ in range(values):
-        affordable = (changed | (left > 0).unsqueeze(1)).unsqueeze(1)
-        best = gain.where(affordable, 0.0).flatten(1).max(1, keepdim=True)
-        place = best.indices % changed.shape[1]
-        useful = best.values > 0
-        chosen.flatten(1).scatter_(1, best.indices, useful | chosen.flatten(1).gather(1, best.indices))
-        left = left - (useful & ~changed.gather(1, place)).squeeze(1).long()
-        gain = gain.scatter(2, place.unsqueeze(1).expand(-1, 2, 1), 0.0)
-    return chosen
-
-
-def _best_pair(effects: Tensor, changed: Tensor, left: Tensor) -> Tensor:
-    """Return bool[n, 2, d]: the two moves with the largest product of eq. 10, the margin's best where none counts.
-
-    The product (a_p + a_q)(b_p + b_q) of what a pair gains and what it takes grows in each term, so a partner that
-    another value beats in both terms is never best: only the first two layers of the Pareto front can be, and the
-    search needs no matrix of all pairs.
-    """
-    margin = effects.sum(1, keepdim=True)
-    single = _best_values(2, margin, changed, left)
-    affordable = (changed | (left > 0).unsqueeze(1)).unsqueeze(1).expand(-1, 2, -1).flatten(1)
-    gains, takes = (part.flatten(1).masked_fill(~affordable, -math.inf) for part in effects.unbind(1))
-    front = _layers(gains, takes)
-    a, b = gains.gather(1, front), takes.gather(1, front)
-    place = front % changed.shape[1]
-    new = ~changed.gather(1, place)
-    total_a, total_b = a.unsqueeze(2) + a.unsqueeze(1), b.unsqueeze(2) + b.unsqueeze(1)
-    apart = place.unsqueeze(2) != place.unsqueeze(1)
-    paid = (new.unsqueeze(2).long() + new.unsqueeze(1)) <= left.view(-1, 1, 1)
-    product = (total_a * total_b).where((total_a > 0) & (total_b > 0) & apart & paid, 0.0).flatten(1)
-    best = product.max(1)
-    pair = torch.stack([best.indices // front.shape[1], best.indices % front.shape[1]], 1)
-    chosen = torch.zeros_like(gains, dtype=torch.bool).scatter(1, front.gather(1, pair), value=True)
-    return torch.where((best.values > 0).view(-1, 1, 1), chosen.view_as(single), single)
-
-
-def _layers(a: Tensor, b: Tensor) -> Tensor:
-    """Return places [n, m] that hold the first two layers of each row's Pareto front of (a, b), and perhaps others."""
-    order = torch.argsort(a, dim=1, descending=True, stable=True)
-    height = b.gather(1, order)
-    first = _rising(height)
-    both = first | _rising(height.masked_fill(first, -math.inf))
-    most = min(max(int(both.sum(1).max()), 2), _WIDEST, a.shape[1])
-    rank = height.where(both, -math.inf) + a.gather(1, order)
-    return order.gather(1, rank.topk(most, dim=1).indices)
-
-
-def _rising(height: Tensor) -> Tensor:
-    """Return bool[n, d]: higher than all before."""
-    before = height.cummax(1).values.roll(1, 1)
-    before[:, 0] = -math.inf
-    return height > before
+def _end(rows: Rows, x_adv: Tensor, direction: Tensor) -> Tensor:
+    """Return where each value's range ends in its direction; without an end, so many units further."""
+    away = _UNBOUNDED * rows.threat.budget.scaled(x_adv) * direction.sign()
+    bounds = rows.threat.bounds(x_adv)
+    if bounds is None:
+        return x_adv + away
+    low, high = (bound.expand_as(x_adv) for bound in bounds)
+    end = torch.where(direction > 0, high, low)
+    return torch.where(end.isfinite(), end, x_adv + away)

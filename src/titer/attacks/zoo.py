@@ -16,7 +16,7 @@ from titer.engine.queries import shuffled
 from titer.engine.rows import Rows
 
 _FIRST_DECAY, _SECOND_DECAY = 0.9, 0.999
-_STEPS = {"linf": 1.0, "l2": 0.3, "l1": 0.3}
+_STEPS = {"linf": 1.0, "l2": 0.3, "l1": 0.1}
 
 
 @attack(
@@ -38,7 +38,7 @@ def zoo(
         coordinates: values whose slopes are asked before each step, two queries each.
         delta: change of the value that is asked for, as a share of the budget spread over all values.
         step: Adam's learning rate, as a share of the budget; by default the whole in linf, where each value has it to
-            itself, and 0.3 for the steepest value elsewhere.
+            itself, and for the steepest value 0.3 in l2 and 0.1 in l1.
     """
     affordable("zoo", queries, 2 * coordinates)
 
