@@ -62,7 +62,7 @@ def _plane(model, x, y, threat, norm, scale=1.0, mask=None):
 def test_it_finds_the_distance_to_the_plane(attack, norm, scale, linear_model, free_threat):
     model, x, y = _linear(linear_model)
     threat = free_threat(norm, 1.0, scale)
-    found = _run(_spec(attack, 3000), model, x, y, threat)
+    found = _run(_spec(attack, 1500), model, x, y, threat)
     assert bool(threat.goal.won(model.logits(found), y).all())
     longer = _distance(norm, found, x, scale) / _plane(model, x, y, threat, norm, scale)
     assert float(longer.min()) > 0.9999
@@ -75,7 +75,7 @@ def test_under_a_mask_it_finds_the_distance_to_the_plane(attack, norm, linear_mo
     model, x, y = _linear(linear_model)
     mask = torch.arange(FEATURES) % 2 == 0
     threat = replace(free_threat(norm, 1.0), domain=(MutableMask(mask=mask),))
-    found = _run(_spec(attack, 2000), model, x, y, threat)
+    found = _run(_spec(attack, 1200), model, x, y, threat)
     assert bool(threat.allowed(found, x).all())
     longer = _distance(norm, found, x) / _plane(model, x, y, threat, norm, mask=mask)
     assert float(longer.median()) < 1.05
@@ -107,7 +107,7 @@ def test_no_row_costs_more_than_its_queries(attack, norm, queries, images, image
 def test_more_queries_come_nearer(attack, norm, images, image_threat):
     x, y = images.test.x[:30], images.test.y[:30]
     threat = image_threat(norm, 8.0, access="decision")
-    runs = [_run(_spec(attack, queries), images.model, x, y, threat) for queries in (100, 400, 1600)]
+    runs = [_run(_spec(attack, queries), images.model, x, y, threat) for queries in (100, 300, 900)]
     few, some, many = (float(_distance(norm, found, x).median()) for found in runs)
     assert many < 0.9 * some < 0.8 * few
 
@@ -141,7 +141,7 @@ def test_finds_hold_when_they_are_predicted_again(attack, norm, linear_model, fr
     exact = nn.Sequential(nn.Flatten(), nn.Linear(FEATURES, 2)).double()
     exact[1].load_state_dict(model.net[1].state_dict())
     threat = free_threat(norm, 1.0)
-    found = _run(_spec(attack, 2000), model, x, y, threat)
+    found = _run(_spec(attack, 1000), model, x, y, threat)
     one_by_one = torch.cat([model.logits(row.unsqueeze(0)) for row in found])
     for logits in (model.logits(found), one_by_one, exact(found.double())):
         assert bool(threat.goal.won(logits, y).all())
@@ -273,7 +273,7 @@ class _FromUnit(nn.Module):
     [
         ("hopskipjump", "l2", {"name": "HopSkipJumpAttack", "steps": 4, "constraint": "l2"}, 750),
         ("hopskipjump", "linf", {"name": "HopSkipJumpAttack", "steps": 4, "constraint": "linf"}, 750),
-        ("boundary", "l2", {"name": "BoundaryAttack", "steps": 800}, 800),
+        ("boundary", "l2", {"name": "BoundaryAttack", "steps": 500}, 500),
     ],
 )
 def test_it_comes_nearer_than_foolbox_at_no_more_queries(attack, norm, theirs, queries, images, image_threat):

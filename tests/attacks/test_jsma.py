@@ -9,7 +9,7 @@ from titer.core.plugins import make_attack
 from titer.core.threat import Threat
 from titer.threats.balls import ball
 from titer.threats.goals import AnyError, Hidden, Targeted
-from titer.threats.rules import Box
+from titer.threats.rules import Box, ordered
 
 FEATURES = 30
 
@@ -77,3 +77,48 @@ def test_a_large_image_needs_no_matrix_of_pairs():
     found = make_attack("jsma")(model, x, y, threat, rng=torch.Generator())
     assert int((found != x).flatten(1).sum(1).max()) <= 40
     assert bool((threat.goal.margin(model.logits(found), y) > threat.goal.margin(model.logits(x), y)).all())
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_a_move_that_the_rules_refuse_does_not_end_the_search(at_once, linear_model):
+    # Value 0 counts most, but it may not pass value 1, which must then move too: the budget of one has no room for it.
+    model = linear_model(torch.tensor([[0.0, 0.0, 0.0], [5.0, 0.0, 1.0]]), torch.tensor([1.0, 0.0]))
+    rules = (Box(low=0.0, high=2.0), ordered((0,), (1,), "value 1 is at least value 0"))
+    budget = ball("l0", 1, torch.tensor(1.0), "values")
+    threat = Threat(family="l0", budget=budget, domain=rules, goal=AnyError())
+    x, y = torch.tensor([[0.0, 0.0, 0.5], [0.1, 0.1, 0.3]]), torch.tensor([0, 0])
+    assert model.logits(x).argmax(1).tolist() == [0, 0]
+    found = make_attack({"name": "jsma", "at_once": at_once})(model, x, y, threat, rng=torch.Generator())
+    assert bool(threat.contains(found, x).all())
+    assert bool(threat.goal.won(model.logits(found), y).all())
+    assert torch.equal(found[:, :2], x[:, :2])
+
+
+def _greedy(model, x, y, threat, most):
+    """Return how many values a search needs that tries each value at both ends of its range, int64[n]."""
+    needed = torch.full((len(x),), most + 1)
+    for row in range(len(x)):
+        best, label = x[row].flatten(), y[row : row + 1]
+        for count in range(1, most + 1):
+            tried = best.repeat(2 * len(best), 1)
+            tried[torch.arange(len(tried)), torch.arange(len(best)).repeat(2)] = torch.tensor(
+                [0.0, 255.0]
+            ).repeat_interleave(len(best))
+            margins = threat.goal.margin(model.logits(tried.view(-1, *x.shape[1:])), label.expand(len(tried)))
+            best = tried[margins.argmax()]
+            if float(margins.max()) > 0:
+                needed[row] = count
+                break
+    return needed
+
+
+def test_it_needs_hardly_more_values_than_a_search_that_tries_each(images):
+    right = (images.model.logits(images.test.x).argmax(1) == images.test.y).nonzero().flatten()[:40]
+    x, y = images.test.x[right], images.test.y[right]
+    threat = _threat(12, high=255.0)
+    found = make_attack({"name": "jsma", "at_once": 1})(images.model, x, y, threat, rng=torch.Generator())
+    greedy = _greedy(images.model, x, y, threat, 12)
+    assert bool((greedy <= 12).all())
+    assert bool(threat.goal.won(images.model.logits(found), y).all())
+    changed = (found != x).flatten(1).sum(1)
+    assert float(changed.float().mean()) <= 1.1 * float(greedy.float().mean())

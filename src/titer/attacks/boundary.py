@@ -43,6 +43,7 @@ def boundary(*, queries: Count = 2000) -> Attack:
         for block in blocks(model, x, y, threat, rng):
             for ledger in ledgers(block, queries):
                 _walk(ledger)
+                ledger.settle()
                 found[ledger.rows.at] = ledger.found
         return found
 

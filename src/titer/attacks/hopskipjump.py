@@ -46,6 +46,7 @@ def hopskipjump(*, queries: Count = 2400, first_evaluations: Count = 50) -> Atta
         for block in blocks(model, x, y, threat, rng):
             for ledger in ledgers(block, queries):
                 _search(ledger, first_evaluations)
+                ledger.settle()
                 found[ledger.rows.at] = ledger.found
         return found
 

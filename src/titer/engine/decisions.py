@@ -17,6 +17,7 @@ from titer.threats.room import limits, may_change
 _NOISES, _GROWTH = 8, 4.0
 _BLENDS = (0.5, 0.25)
 _COARSE = 1 / 16
+_BEYOND = 1.0005
 _DONORS = 5
 _VALUES, _DRAWN = 2**24, 2**20
 
@@ -77,6 +78,20 @@ class Ledger:
         self.found[at[better]], self.nearest[at[better]] = inputs[better], distance[better]
         return inputs, hit
 
+    def settle(self) -> None:
+        """Move each find a little beyond the boundary, where another prediction cannot lose it to rounding.
+
+        One question a row, which the search has not had; a row whose find would be lost keeps it as it is.
+        """
+        at = (self.nearest.isfinite() & (self.nearest > 0)).nonzero().flatten()
+        if not len(at):
+            return
+        rows = self.of(at)
+        self.spent[at] += 1
+        inputs = self._legal(rows, rows.x + _BEYOND * (self.found[at] - rows.x))
+        kept = rows.look(inputs) & rows.threat.allowed(inputs, rows.x)
+        self.found[at[kept]], self.nearest[at[kept]] = inputs[kept], rows.distance(inputs)[kept]
+
     def poll(self, at: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """Ask about many inputs x_adv [m, ...] of the rows `at` int64[m], a row as often as it is named there.
 
@@ -97,9 +112,11 @@ class Ledger:
 def ledgers(rows: Rows, queries: int) -> Iterator[Ledger]:
     """Ask about each clean row and look for its starting point; then yield the rows in parts that fit the cache.
 
+    Of the `queries` a row, the last one is kept for `settle`.
+
     A part's random numbers go on from its own count, so that they do not depend on how many parts there are.
     """
-    whole = _opened(rows, queries)
+    whole = _opened(rows, queries - 1)
     seek_starts(whole)
     seed = int(torch.randint(2**62, (1,), generator=rows.rng))
     for at in torch.arange(len(rows), device=rows.x.device).split(MICRO_BATCH):
@@ -107,7 +124,7 @@ def ledgers(rows: Rows, queries: int) -> Iterator[Ledger]:
         fields = (whole.clean, whole.spent, whole.found, whole.nearest)
         clean, spent, found, nearest = (field[at] for field in fields)
         yield Ledger(
-            rows=part, queries=queries, open=whole.open, clean=clean, spent=spent, found=found, nearest=nearest
+            rows=part, queries=whole.queries, open=whole.open, clean=clean, spent=spent, found=found, nearest=nearest
         )
 
 
