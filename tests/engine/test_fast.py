@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from titer.assess.judge import propose
 from titer.core.model import network_model
 from titer.core.plugins import make_attack
 from titer.engine.fast import quick
@@ -54,8 +55,43 @@ def test_it_answers_as_the_network_does(precision, agreement, normed):
     )
 
 
-def test_a_network_without_batch_norm_is_left_alone(images):
+def test_a_network_without_convolutions_is_left_alone(images):
     assert quick(images.model, images.test.x) is images.model
+
+
+def test_a_network_without_batch_norm_is_laid_out_anew():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    model = network_model("plain", net, lambda x: x / 255, {})
+    fast = quick(model, _images())
+    assert fast.exact is model.logits
+    torch.testing.assert_close(fast.logits(_images()), model.logits(_images()), atol=1e-5, rtol=1e-5)
+    assert net[0].weight.is_contiguous(), "the network itself is untouched"
+
+
+def test_a_network_that_cannot_be_copied_is_left_alone():
+    class Stubborn(nn.Conv2d):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("only one of me")
+
+    model = network_model("stubborn", nn.Sequential(Stubborn(1, 2, 8), nn.Flatten()), lambda x: x / 255, {})
+    assert quick(model, _images()) is model
+
+
+def test_scores_come_from_the_stand_in_and_decisions_from_the_network(normed, image_threat):
+    """What `propose` hands to an attack under each access."""
+    x, seen = _images(), {}
+    y = normed.logits(x).argmax(1)
+
+    def attack(model, rows, *_args, rng):
+        seen[model.access] = model
+        return rows
+
+    for access in ("scores", "decision"):
+        threat = replace(image_threat("linf", 1.0), access=access)
+        propose(attack, normed, x, y, threat, torch.zeros(len(x), dtype=torch.bool), minimal=False, rng=None)
+    assert seen["scores"].exact is not None
+    assert seen["decision"].exact is None
 
 
 def test_randomised_and_surrogate_models_are_left_alone(normed):

@@ -2,7 +2,8 @@
 
 Batch norm is folded into the convolution before it (Jacob et al. 2018, arXiv:1712.05877, section 3.2), memory is laid
 out channels last, and passes may run in bfloat16. All three change the last bits of a logit, so the engine confirms
-each find with the exact network (`Model.exact`), and the judge does so again.
+each find with the exact network (`Model.exact`), and the judge does so again. An attacker who may ask for decisions
+alone gets the exact network: every second answer of a walk along the boundary would have to be confirmed.
 """
 
 from __future__ import annotations
@@ -43,9 +44,7 @@ def quick(model: Model, x: Tensor, precision: Precision = "float32") -> Model:
         return model
     cache = _made.setdefault(model.net, {})
     if precision not in cache:
-        net = _folded(model.net)
-        lower = precision == "bfloat16"
-        cache[precision] = None if net is None and not lower else _Quick(net or copy.deepcopy(model.net), lower=lower)
+        cache[precision] = _made_quick(model.net, lower=precision == "bfloat16")
     net = cache[precision]
     if net is None:
         return model
@@ -57,6 +56,16 @@ def quick(model: Model, x: Tensor, precision: Precision = "float32") -> Model:
     ):
         return model
     return replace(model, logits=logits, exact=model.logits)
+
+
+def _made_quick(net: nn.Module, *, lower: bool) -> nn.Module | None:
+    """Return the stand-in; None where there is neither a convolution to lay out anew nor a lower precision to use."""
+    if not lower and not any(isinstance(part, nn.Conv2d) for part in net.modules()):
+        return None
+    try:
+        return _Quick(_folded(copy.deepcopy(net)), lower=lower)
+    except Exception:  # noqa: BLE001 - copying runs the user's own code, which may do anything
+        return None
 
 
 class _Quick(nn.Module):
@@ -76,14 +85,14 @@ class _Quick(nn.Module):
         return out.float()
 
 
-def _folded(net: nn.Module) -> nn.Module | None:
-    """Return a copy with every batch norm behind a convolution folded into it; None where there is none to fold."""
+def _folded(net: nn.Module) -> nn.Module:
+    """Return the network with every batch norm behind a convolution folded into it, or as it is, if none can be."""
     if not any(isinstance(part, _NORMS) for part in net.modules()):
-        return None
+        return net
     try:
-        traced = fx.symbolic_trace(copy.deepcopy(net))
+        traced = fx.symbolic_trace(net)
     except Exception:  # noqa: BLE001 - tracing runs the user's own code, which may do anything
-        return None
+        return net
     for node in [one for one in traced.graph.nodes if one.op == "call_module"]:
         before, norm = node.args[0] if node.args else None, traced.get_submodule(node.target)
         if not isinstance(norm, _NORMS) or not isinstance(before, fx.Node) or before.op != "call_module":
