@@ -83,7 +83,7 @@ def test_scores_come_from_the_stand_in_and_decisions_from_the_network(normed, im
     x, seen = _images(), {}
     y = normed.logits(x).argmax(1)
 
-    def attack(model, rows, *_args, rng):
+    def attack(model, rows, *_args, **_rng):
         seen[model.access] = model
         return rows
 

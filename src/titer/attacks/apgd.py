@@ -184,21 +184,21 @@ def _checked_l1(rows: Rows, state: State) -> State:
 
 def _moved(rows: Rows, state: State, count: int) -> State:
     """Return the state with the next iterate (algorithm 1, lines 4 and 7)."""
-    x_adv, threat = state["x_adv"], rows.threat
-    ahead = threat.project(_stepped(rows, state), rows.x)
-    if count and threat.budget.norm != "l1":
-        carried = _MOMENTUM * (ahead - x_adv) + (1 - _MOMENTUM) * (x_adv - state["before"])
-        ahead = threat.project(x_adv + carried, rows.x)
+    x_adv = state["x_adv"]
+    ahead = rows.project(_stepped(rows, state))
+    if count and rows.threat.budget.norm != "l1":
+        carried = torch.add(x_adv, x_adv - state["before"], alpha=1 - _MOMENTUM)
+        ahead = rows.project(carried.add_(ahead - x_adv, alpha=_MOMENTUM))
     return {**state, "x_adv": ahead, "before": x_adv}
 
 
 def _stepped(rows: Rows, state: State) -> Tensor:
     ball, x_adv = rows.threat.budget, state["x_adv"]
-    direction = rows.follow(x_adv, state["grad"])
+    direction = rows.uphill(x_adv, state["grad"])
     length = rows.per_row(state["length"] * ball.eps)
     if ball.norm == "l1":
         return x_adv + length * _sparse(direction * ball.scaled(x_adv), state["sparsity"]) * ball.scaled(x_adv)
-    return x_adv + length * (ball.ascend(x_adv, direction, 1.0) - x_adv)
+    return ball.ascend(x_adv, direction, length)
 
 
 def _sparse(grad: Tensor, share: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ def mim(*, steps: Count = 10, step: Positive = 0.2, decay: Annotated[float, Fiel
         ball, x_adv = rows.threat.budget, state["x_adv"]
         length = seen.grad.flatten(1).abs().sum(1).clamp_min(_SMALLEST)
         momentum = decay * state["momentum"] + seen.grad / rows.per_row(length)
-        moved = ball.ascend(x_adv, rows.follow(x_adv, momentum), step * ball.eps)
-        return {"x_adv": rows.threat.project(moved, rows.x), "momentum": momentum}
+        moved = ball.ascend(x_adv, rows.uphill(x_adv, momentum), step * ball.eps)
+        return {"x_adv": rows.project(moved), "momentum": momentum}
 
     ascent = Ascent(steps=steps, start=start, step=forward)
 

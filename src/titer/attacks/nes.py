@@ -53,8 +53,8 @@ def nes(
     def forward(rows: Rows, state: State, seen: Evaluation, _step: int) -> State:
         ball, x_adv = rows.threat.budget, state["x_adv"]
         kept = momentum * state["momentum"] + (1 - momentum) * seen.grad
-        moved = ball.ascend(x_adv, rows.follow(x_adv, kept), step * ball.eps)
-        return {"x_adv": rows.threat.project(moved, rows.x), "momentum": kept}
+        moved = ball.ascend(x_adv, rows.uphill(x_adv, kept), step * ball.eps)
+        return {"x_adv": rows.project(moved), "momentum": kept}
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         directions = slices(torch.randn(pool_size(x), generator=rng), x)

@@ -129,7 +129,7 @@ def _pattern(x: Tensor, threat: Threat, sticker: Sticker, length: float, rng: Ge
         pattern = pattern.detach().requires_grad_()
         placed = _placed(rows, sticker)
         stuck = _stuck(rows.x, pattern, placed)
-        x_adv = rows.threat.project(stuck.detach(), rows.x)
+        x_adv = rows.project(stuck.detach())
 
         def pull(grad: Tensor) -> Tensor:
             # What the budget takes off a row's sticker is no reason to stop: other rows may still follow it.

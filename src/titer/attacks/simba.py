@@ -112,7 +112,7 @@ def _candidate(rows: Rows, state: State, basis: _Basis, length: float) -> Tensor
     direction = basis.at(state["step"], state["begin"]).to(rows.x)
     sign = torch.where(state["up"], length, -length).to(rows.x)
     moved = state["x_adv"] + rows.per_row(sign) * direction * rows.threat.budget.scaled(rows.x)
-    return rows.threat.project(moved, rows.x)
+    return rows.project(moved)
 
 
 def _pixels(threat: Threat, x: Tensor, rng: Generator) -> _Basis:

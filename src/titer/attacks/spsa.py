@@ -65,7 +65,7 @@ def spsa(
             # A margin may be of any size: Adam's small constant is taken relative to each row's steepest value.
             least = _SMALLEST * rows.per_row(spread.flatten(1).amax(1)) + torch.finfo(spread.dtype).tiny
             moved = state["x_adv"] + step * share * scale * mean / (spread + least)
-            return {"x_adv": rows.threat.project(moved, rows.x), "first": first, "second": second}
+            return {"x_adv": rows.project(moved), "first": first, "second": second}
 
         slope = Slope(pairs=pairs, reach=delta * share, directions=slices(signs, x))
         plan = Blind(queries=queries, start=start, picks=picks, step=forward)

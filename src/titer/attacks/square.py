@@ -13,10 +13,11 @@ from titer.core.plugins import Count, Share, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
 from titer.engine.ascent import State
-from titer.engine.queries import Search, ends, search, settled
+from titer.engine.queries import Search, search, settled
 from titer.engine.rows import Rows
 from titer.engine.windows import Field, Window, field
 from titer.threats.balls import to_units
+from titer.threats.room import ends
 
 _HALVINGS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8)
 """Shares of the queries after which a square's area halves: 10, 50, 200 ... of the paper's 10,000."""
@@ -71,7 +72,7 @@ def area(share: float, query: int, queries: int) -> float:
 
 def _stripes(rows: Rows, values: Field) -> State:
     """Return vertical stripes, each at an end of the budget, and both ends (section 4.2, initialisation)."""
-    low, high = ends(rows)
+    low, high = rows.limits or ends(rows.threat, rows.x)
     shape = rows.x.shape[1:]
     line = shape if values.order is not None else (shape[0], *[1] * (len(shape) - 2), shape[-1])
     striped = torch.where(rows.noise.signs(*line) > 0, high, low)
@@ -101,7 +102,7 @@ def _tiles(rows: Rows, values: Field) -> State:
     units = torch.zeros_like(values.view(rows.x)).scatter(2, index, painted.flatten(2)) * (scale > 0)
     length = torch.linalg.vector_norm(units, dim=(1, 2), keepdim=True)
     changed = values.view(rows.x) + rows.threat.budget.eps * units / length.clamp_min(_SMALLEST) * scale
-    return {"x_adv": rows.threat.project(changed.view_as(rows.x), rows.x)}
+    return {"x_adv": rows.project(changed.view_as(rows.x))}
 
 
 def _reshape(rows: Rows, state: State, values: Field, window: Window, numbers: Tensor) -> Tensor:

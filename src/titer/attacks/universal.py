@@ -51,7 +51,7 @@ def _pattern(x: Tensor, threat: Threat, length: float) -> Pattern:
         return nothing if last is None else -last
 
     def wear(rows: Rows, pattern: Tensor) -> Worn:
-        x_adv = rows.threat.project(rows.x + pattern, rows.x)
+        x_adv = rows.project(rows.x + pattern)
         return Worn(x_adv, lambda grad: rows.follow(x_adv, grad).sum(0, keepdim=True))
 
     def step(pattern: Tensor, grad: Tensor, left: float) -> Tensor:

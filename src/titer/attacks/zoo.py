@@ -91,7 +91,7 @@ def _stepped(rows: Rows, state: State, seen: Evaluation, rate: float) -> State:
     change = torch.zeros_like(rows.x).flatten(1).scatter(1, chosen, move).view_as(rows.x)
     return {
         **state,
-        "x_adv": rows.threat.project(state["x_adv"] + change * scale, rows.x),
+        "x_adv": rows.project(state["x_adv"] + change * scale),
         "steepest": steepest,
         "first": put("first", first),
         "second": put("second", second),

@@ -106,8 +106,9 @@ class Model:
             mean = logits.detach() if mean is None else mean + logits.detach()
         assert total is not None
         assert mean is not None
-        scale = 1.0 / (draws if self.draw is not None else 1)
-        return Evaluation(mean * scale, total * scale)
+        if self.draw is None or draws == 1:
+            return Evaluation(mean, total)
+        return Evaluation(mean / draws, total / draws)
 
     def _backward_path(self, rng: Generator | None) -> Logits:
         if self.draw is not None:

@@ -89,8 +89,8 @@ class Ball(Region, Protocol):
         """Return `scale` on the device and in the type of `x`, broadcastable against it."""
         ...
 
-    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
-        """Step by `step` (in `unit`) in the norm's steepest direction along `grad`."""
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:
+        """Step by `step` (in `unit`; one number, or one a row) in the norm's steepest direction along `grad`."""
         ...
 
     def sample(self, x: Tensor, noise: Noise) -> Tensor:

@@ -35,8 +35,8 @@ def climb(model: Model, x: Tensor, y: Tensor, threat: Threat, schedule: Schedule
 
     def step(rows: Rows, state: State, seen: Evaluation, _step: int) -> State:
         ball, x_adv = rows.threat.budget, state["x_adv"]
-        moved = ball.ascend(x_adv, rows.follow(x_adv, seen.grad), schedule.step * ball.eps)
-        return {"x_adv": rows.threat.project(moved, rows.x)}
+        moved = ball.ascend(x_adv, rows.uphill(x_adv, seen.grad), schedule.step * ball.eps)
+        return {"x_adv": rows.project(moved)}
 
     ascent = Ascent(steps=schedule.steps, start=start, step=step)
     return ascend(model, x, y, threat, ascent, rng=rng, restarts=schedule.restarts)
@@ -44,4 +44,4 @@ def climb(model: Model, x: Tensor, y: Tensor, threat: Threat, schedule: Schedule
 
 def random_start(rows: Rows) -> Tensor:
     """Return a draw of the threat for each row."""
-    return rows.threat.project(rows.threat.budget.sample(rows.x, rows.noise), rows.x)
+    return rows.project(rows.threat.budget.sample(rows.x, rows.noise))

@@ -10,9 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from titer.core.model import Model
-from titer.core.noise import Noise
 from titer.core.threat import Threat
-from titer.engine.rows import RowLoss, Rows
+from titer.engine.rows import RowLoss, Rows, rows_of
 
 _WIDTHS = (0.25, 1.0)
 """Measured on chest X-rays and digits: a narrow edge finds patterns for small budgets, a wide one for large ones."""
@@ -60,7 +59,7 @@ def spread(
     """
     seed = int(torch.randint(2**62, (1,), generator=rng))
     at = torch.arange(len(x), device=x.device)
-    everyone = Rows(model=model, x=x, y=y, threat=threat, at=at, noise=Noise(seed, at), rng=rng)
+    everyone = rows_of(model, x, y, threat, at, seed, rng)
     order = torch.randperm(len(x), generator=rng).to(x.device)
     seen = everyone.take(order[: max(1, round(lessons.fit_share * len(x)))].sort().values)
     best, most, last = None, -1, None

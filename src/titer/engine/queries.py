@@ -12,6 +12,7 @@ from titer.core.model import Model
 from titer.core.threat import Threat
 from titer.engine.ascent import State, taken
 from titer.engine.rows import Rows, blocks
+from titer.threats.room import may_change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,7 @@ def aim(rows: Rows, logits: Tensor, y: Tensor) -> Tensor:
 
 def opened(threat: Threat, x: Tensor) -> Tensor:
     """Return bool, shaped as one row of x [N, ...]: the values that may change; all, where a threat lets none."""
-    free = (threat.budget.scaled(x) > 0).expand(x.shape[1:])
-    for rule in threat.domain:
-        mask = getattr(rule, "mask", None)
-        if mask is not None:
-            free = free & mask.to(x.device)
+    free = may_change(threat, x)
     return free if bool(free.any()) else torch.ones_like(free)
 
 
@@ -97,18 +94,7 @@ def shuffled(threat: Threat, x: Tensor, rng: Generator) -> Tensor:
     return places[torch.randperm(len(places), generator=rng).to(places.device)]
 
 
-def ends(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Return the lowest and the highest that Linf and the shrinking rules allow each value, both [n, ...]."""
-    ball, x = rows.threat.budget, rows.x
-    limit = ball.eps * ball.scaled(x)
-    low, high = x - limit, x + limit
-    for rule in rows.threat.domain:
-        if rule.shrinks:
-            low, high = rule.project(low, x), rule.project(high, x)
-    return low, high
-
-
 def settled(rows: Rows, candidate: Tensor) -> Tensor:
     """Return a candidate that keeps the budget and every shrinking rule, inside the other rules too."""
     separable = all(rule.shrinks for rule in rows.threat.domain)
-    return candidate if separable else rows.threat.project(candidate, rows.x)
+    return candidate if separable else rows.project(candidate)

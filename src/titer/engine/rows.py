@@ -10,8 +10,9 @@ from torch import Generator, Tensor
 
 from titer.core.model import Evaluation, Model
 from titer.core.noise import Noise
-from titer.core.threat import Threat
+from titer.core.threat import Bounds, Threat
 from titer.threats.balls import size
+from titer.threats.room import ends
 from titer.threats.rules import followable
 
 EOT_DRAWS = 16
@@ -31,6 +32,8 @@ class Rows:
     """Clean rows `x` [n, ...] with their `y`, and their places `at` int64[n] in the attack's batch.
 
     Passes go through here, so that they are metered, cut into micro-batches, and averaged over a randomised model.
+    `limits` are the lowest and highest inputs [n, ...] where the threat is a box around each row: Linf, and rules that
+    only shrink a change. Then one clip is the whole projection.
     """
 
     model: Model
@@ -40,13 +43,16 @@ class Rows:
     at: Tensor
     noise: Noise
     rng: Generator
+    limits: Bounds | None = None
 
     def __len__(self) -> int:
         return len(self.at)
 
     def take(self, keep: Tensor) -> Rows:
         """Return the rows that `keep` (mask or indices) names."""
-        return replace(self, x=self.x[keep], y=self.y[keep], at=self.at[keep], noise=self.noise.take(keep))
+        limits = None if self.limits is None else (self.limits[0][keep], self.limits[1][keep])
+        noise = self.noise.take(keep)
+        return replace(self, x=self.x[keep], y=self.y[keep], at=self.at[keep], noise=noise, limits=limits)
 
     def evaluate(self, x_adv: Tensor, loss: RowLoss | None = None, *own: Tensor) -> Evaluation:
         """Return logits and the input gradient of `loss` (the goal's by default) at x_adv [n, ...].
@@ -93,6 +99,14 @@ class Rows:
         """Return bool[n]: the goal is reached at x_adv; one query a row."""
         return self.won(x_adv, self.logits(x_adv))
 
+    def project(self, x_adv: Tensor) -> Tensor:
+        """Return x_adv [n, ...] inside the threat."""
+        return self.threat.project(x_adv, self.x) if self.limits is None else torch.clamp(x_adv, *self.limits)
+
+    def uphill(self, x_adv: Tensor, grad: Tensor) -> Tensor:
+        """Return the direction of a step along `grad` [n, ...] that `project` follows: what a clip holds back stays."""
+        return self.follow(x_adv, grad) if self.limits is None else grad
+
     def follow(self, x_adv: Tensor, direction: Tensor) -> Tensor:
         """Return `direction` [n, ...] with zeros where a rule of the domain lets no value follow it."""
         return followable(self.threat.domain, x_adv, direction)
@@ -121,4 +135,11 @@ def blocks(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator) -
     seed = int(torch.randint(2**62, (1,), generator=rng))
     step = max(MICRO_BATCH, _BLOCK_VALUES // max(x.shape[1:].numel(), 1))
     for at in torch.arange(len(x), device=x.device).split(step):
-        yield Rows(model=model, x=x[at], y=y[at], threat=threat, at=at, noise=Noise(seed, at), rng=rng)
+        yield rows_of(model, x[at], y[at], threat, at, seed, rng)
+
+
+def rows_of(model: Model, x: Tensor, y: Tensor, threat: Threat, at: Tensor, seed: int, rng: Generator) -> Rows:
+    """Return the rows x [n, ...], which stand at the places `at` of their batch."""
+    boxed = threat.budget.norm == "linf" and all(rule.shrinks for rule in threat.domain)
+    limits = ends(threat, x) if boxed else None
+    return Rows(model=model, x=x, y=y, threat=threat, at=at, noise=Noise(seed, at), rng=rng, limits=limits)

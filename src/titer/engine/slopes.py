@@ -42,7 +42,7 @@ def linear_step(rows: Rows, x_adv: Tensor, value: Tensor, grad: Tensor) -> Tenso
     normal = rows.follow(x_adv, rows.per_row(-value.sign()) * grad)
 
     def step(normal: Tensor) -> Tensor:
-        left = room(rows.threat.domain, x_adv, normal)
+        left = room(rows.threat.bounds(x_adv), x_adv, normal)
         return step_to_plane(ball.norm, normal, value.abs(), ball.scaled(x_adv), left)
 
     straight = step(normal)
@@ -78,13 +78,13 @@ def nearest_slope(candidates: int) -> Callable[[Rows, State], Slope]:
     """Return a look at the nearest linearised boundary (Moosavi-Dezfooli et al. 2016, eq. 8).
 
     Where any error will do, each of the `candidates` likeliest other classes has its own boundary, and costs a pass.
-    Every other goal and output has one boundary, where its margin is 0.
+    Every other goal and output, and two classes, have one boundary, where the margin is 0.
     """
 
     def look(rows: Rows, state: State) -> Slope:
         logits, value, grad = margin_slope(rows, state)
         goal = rows.threat.goal
-        if rows.model.output != "classes" or goal.name != "any-error":
+        if rows.model.output != "classes" or goal.name != "any-error" or logits.shape[1] == 2:
             return Slope(logits, value, grad)
         live = (value <= 0).nonzero().flatten()
         rows, x_adv = rows.take(live), state["x_adv"][live]

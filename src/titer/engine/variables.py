@@ -10,7 +10,7 @@ from torch import Tensor
 
 from titer.engine.rows import Rows
 from titer.threats.balls import to_units
-from titer.threats.planes import box
+from titer.threats.room import box
 
 _EDGE = 0.999999
 _WIDEST = 1e3
@@ -83,7 +83,7 @@ def variable_of(rows: Rows) -> Variable:
 
     A box a thousand times wider than the budget is none either: float32 has no tanh that fine.
     """
-    limits, ball = box(rows.threat.domain, rows.x), rows.threat.budget
+    limits, ball = box(rows.threat, rows.x), rows.threat.budget
     scale = ball.scaled(rows.x)
     if limits is None or bool((to_units(limits[1] - limits[0], scale) > _WIDEST * ball.eps).any()):
         return Projected(rows, scale)

@@ -114,7 +114,7 @@ class Linf:
         """Return bool[N]."""
         return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
 
-    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:
         """Step by `step` units along the sign of the gradient."""
         return x_adv + (step * self.scaled(x_adv)) * grad.sign()
 
@@ -156,7 +156,7 @@ class L2:
         """Return bool[N]."""
         return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
 
-    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:
         """Step by `step` units along the gradient's direction (in units)."""
         scale = self.scaled(x_adv)
         direction, _ = peaked(grad * scale)
@@ -204,7 +204,7 @@ class L1:
         """Return bool[N]."""
         return _contains(self.norm, self.eps, x_adv, x, self.scaled(x))
 
-    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:
         """Spread `step` units over the 1 % of values with the largest gradient (SLIDE, Tramer and Boneh 2019, eq. 7).
 
         The norm's own steepest direction changes one value a step, which is far too slow for images.
@@ -259,7 +259,7 @@ class L0:
         scale = self.scaled(x)
         return inside & ((x_adv == x) | (scale > 0)).flatten(1).all(1)
 
-    def ascend(self, x_adv: Tensor, grad: Tensor, step: float) -> Tensor:  # noqa: ARG002
+    def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:  # noqa: ARG002
         """Refuse: a number of values is no length to step by."""
         raise Incompatible("no gradient step has a length in l0: jsma and fmn search there")
 

@@ -7,9 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from titer.core.threat import Region
+from titer.core.threat import Bounds
 from titer.threats.balls import peaked, per_row, to_units
-from titer.threats.rules import Box
 
 _ROUNDS = 30
 _SMALL = 1e-20
@@ -33,15 +32,11 @@ def step_to_plane(norm: str, normal: Tensor, gap: Tensor, scale: Tensor, room: T
     return per_row(gap.sign(), normal) * (size * flat.sign()).view_as(normal) * scale
 
 
-def room(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> Tensor | None:
-    """Return how far each value of x_adv [N, ...] may follow `direction` in the box, or None where there is no box."""
-    left: Tensor | None = None
-    for rule in domain:
-        if isinstance(rule, Box):
-            low, high = rule.bounds(x_adv)
-            own = torch.where(direction > 0, high - x_adv, x_adv - low).clamp_min(0.0)
-            left = own if left is None else torch.minimum(left, own)
-    return left
+def room(bounds: Bounds | None, x_adv: Tensor, direction: Tensor) -> Tensor | None:
+    """Return how far each value of x_adv [N, ...] may follow `direction` in the box; None where there is no box."""
+    if bounds is None:
+        return None
+    return torch.where(direction > 0, bounds[1] - x_adv, x_adv - bounds[0]).clamp_min(0.0)
 
 
 def _level(weight: Tensor, share: Tensor, most: Tensor, way: Tensor) -> Tensor:
@@ -77,14 +72,3 @@ _SIZES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "l1": lambda weight, most, way: _in_turn(weight, weight, most, way),
     "l0": lambda weight, most, way: _in_turn(weight, weight * most, most, way),
 }
-
-
-def box(domain: tuple[Region, ...], x: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return lowest and highest raw values for x [N, ...], or None where a value is unbounded or a rule bends."""
-    low, high = torch.full_like(x[:1], -float("inf")), torch.full_like(x[:1], float("inf"))
-    for rule in domain:
-        if isinstance(rule, Box):
-            lowest, highest = rule.bounds(x)
-            low, high = torch.maximum(low, lowest), torch.minimum(high, highest)
-    bent = not all(rule.shrinks for rule in domain)
-    return None if bent or not bool((low.isfinite() & high.isfinite()).all()) else (low, high)

@@ -1,21 +1,35 @@
-"""How much room the rules leave each value: the limits of every box, and what no rule holds fixed."""
+"""How much room a threat leaves each value: the limits of its boxes, with the budget or without, and what is fixed."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from titer.core.threat import Threat
-from titer.threats.rules import Box, MutableMask
+from titer.core.threat import Bounds, Threat
+from titer.threats.rules import MutableMask
 
 
-def limits(threat: Threat, x: Tensor) -> tuple[Tensor, Tensor]:
+def limits(threat: Threat, x: Tensor) -> Bounds:
     """Return the least and the largest value allowed, each shaped as one row of x [N, ...]; infinite without a box."""
     low, high = torch.full_like(x[0], -float("inf")), torch.full_like(x[0], float("inf"))
+    bounds = threat.bounds(x)
+    return (low, high) if bounds is None else (low.maximum(bounds[0]), high.minimum(bounds[1]))
+
+
+def box(threat: Threat, x: Tensor) -> Bounds | None:
+    """Return lowest and highest raw values for x [N, ...], or None where a value is unbounded or a rule bends."""
+    bounds = limits(threat, x)
+    finite = all(bool(bound.isfinite().all()) for bound in bounds)
+    return bounds if finite and all(rule.shrinks for rule in threat.domain) else None
+
+
+def ends(threat: Threat, x: Tensor) -> Bounds:
+    """Return the lowest and the highest that an Linf budget and the shrinking rules allow each value, both [N, ...]."""
+    limit = threat.budget.eps * threat.budget.scaled(x)
+    low, high = x - limit, x + limit
     for rule in threat.domain:
-        if isinstance(rule, Box):
-            low = torch.maximum(low, torch.as_tensor(rule.low).to(low))
-            high = torch.minimum(high, torch.as_tensor(rule.high).to(high))
+        if rule.shrinks:
+            low, high = rule.project(low, x), rule.project(high, x)
     return low, high
 
 
