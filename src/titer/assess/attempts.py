@@ -52,7 +52,8 @@ def _first(trial: Trial, cell: Cell, test: Samples, clean: Prediction, ensemble:
         return None
     wrong = reached(threat, clean, test.y)
     rng = generator(trial.seed, "first", cell.source.model_label, cell.source.label, threat.name)
-    return propose(ensemble.first, model, test.x, test.y, threat, wrong, minimal=True, rng=rng)
+    precision = trial.plan.precision
+    return propose(ensemble.first, model, test.x, test.y, threat, wrong, minimal=True, rng=rng, precision=precision)
 
 
 def _attempt(
@@ -81,6 +82,7 @@ def _attempt(
         wrong | done | safe,
         minimal=cell.attack.minimal,
         rng=generator(trial.seed, "attack", *label),
+        precision=trial.plan.precision,
     )
     found = replace(found, certified=safe)
     for one, rows in reversed(list(zip(before, kept, strict=True))):

@@ -56,6 +56,8 @@ class Cell:
             "source": [self.source.model_label, self.source.label, self.source.digest],
             "targets": [[one.label, one.digest] for one in self.targets],
         }
+        if self.trial.plan.precision != "float32":
+            parts["precision"] = self.trial.plan.precision
         if self.rehearsed:
             parts["rehearsed"] = [_threat_text(threat) for threat in self.rehearsed]
         return hashlib.sha256(spec_text(parts).encode()).hexdigest()

@@ -27,6 +27,7 @@ from titer.core.randomness import generator
 from titer.core.record import Recipe
 from titer.core.registry import Spec
 from titer.core.threat import Threat
+from titer.engine.fast import quick
 from titer.engine.metering import Meter
 from titer.threats.naming import highest_loss
 from titer.training.loop import fit
@@ -181,6 +182,7 @@ def _defended(
 def _seconds_per_pass(model: Model, trial: Trial) -> float:
     """Return CPU seconds of one forward and one backward pass of one row; forwards only without gradients."""
     x = trial.split.test.x[:_PACE_ROWS].to(trial.device)
+    model = quick(model, x, trial.plan.precision)
     spent = []
     for _ in range(3):
         began = time.process_time()

@@ -59,6 +59,7 @@ def describe(plan: Plan, trial: Trial, device: str) -> dict[str, Any]:
         "defenses": [_defense(one.name, one.chain) for one in plan.defenses],
         "attacks": [_attack(one.label, one.spec, minimal=one.minimal) for one in plan.attacks],
         "transfer": plan.transfer,
+        "precision": plan.precision,
         "surrogates": [one.model_dump(exclude_none=True) for one in plan.surrogates],
         "threats": [_threat(threat) for family in plan.threats for threat in trial.threats(family)],
         "weights": [],

@@ -18,6 +18,7 @@ from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
 from titer.core.record import ClinicalData, Recipe
 from titer.core.registry import UNKNOWN_KEY, Spec, explain, parse
+from titer.engine.fast import Precision
 
 Transfer = Literal["undefended", "all", "none"]
 """Whose adversarial inputs the other defended models of the same model are shown as well."""
@@ -80,6 +81,7 @@ class _File(_Table):
     defenses: tuple[DefensePlan, ...] = ()
     surrogates: tuple[SurrogatePlan, ...] = ()
     transfer: Transfer = "undefended"
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ class Plan:
     defenses: tuple[DefensePlan, ...]
     surrogates: tuple[SurrogatePlan, ...]
     transfer: Transfer
+    precision: Precision
     source: bytes
     folder: Path
 
@@ -170,6 +173,7 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         defenses=defenses,
         surrogates=file.surrogates,
         transfer=file.transfer,
+        precision=file.precision,
         source=source,
         folder=folder,
     )
