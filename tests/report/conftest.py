@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.report.simulate import IMAGE, SINGLE, TABLE
-from tests.report.simulate_newer import AGE, BRAIN
+from tests.report.simulate_newer import AGE, BRAIN, XRAY
 from tests.report.simulate_run import write_run
 from titer.report.build import build
 
-SCENES = {"image": IMAGE, "table": TABLE, "single": SINGLE, "brain": BRAIN, "age": AGE}
+SCENES = {"image": IMAGE, "table": TABLE, "single": SINGLE, "brain": BRAIN, "age": AGE, "findings": XRAY}
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,28 @@ AGE = Scene(
     output="value",
     output_unit="months",
 )
+XRAY = Scene(
+    name="findings",
+    title="Findings on chest radiographs",
+    kind="image",
+    classes=("effusion", "nodule", "mass"),
+    positive=None,
+    hold={"none": 0.0, "adversarial-training": 0.75, "jpeg": 0.35},
+    titles={"none": "No defence", "adversarial-training": "Adversarial training", "jpeg": "JPEG compression"},
+    threats=(
+        ("linf", "linf", 4, "/255"),
+        ("linf", "linf", 8, "/255"),
+        ("hide nodule", "linf", 8, "/255"),
+        ("invent mass", "linf", 8, "/255"),
+    ),
+    attacks=("pgd", "fmn"),
+    trials=3,
+    n=90,
+    groups=("sex",),
+    newer=True,
+    goals={"hide nodule": "hide:nodule", "invent mass": "invent:mass"},
+    output="labels",
+)
 BLIND = ("square", "hopskipjump")
 
 
@@ -62,6 +84,8 @@ def with_newer_columns(outcomes: pd.DataFrame, scene: Scene) -> pd.DataFrame:
     table["forwards"] = np.where(blind, rng.integers(20, 2000, len(table)), table["forwards"])
     table.loc[table["attack"] == "hopskipjump", "access"] = "decision"
     table = _with_goals(table, scene)
+    if scene.output == "labels":
+        return _findings(table, scene, rng)
     return _graded(table, rng) if scene.output != "classes" else table
 
 
@@ -99,3 +123,18 @@ def _graded(table: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
         clean_probabilities=None,
         adversarial_probabilities=None,
     )
+
+
+def _findings(table: pd.DataFrame, scene: Scene, rng: np.random.Generator) -> pd.DataFrame:
+    """Read each class as a finding that is there by itself: told whole, or as the one that a goal is about."""
+    aim = table["goal"].str.partition(":")[2].map({one: place for place, one in enumerate(scene.classes)})
+    found, about = table.copy(), aim.notna()
+    for name in ("clean", "adversarial"):
+        prediction = table[f"{name}_prediction"]
+        wrong = prediction != table["label"]
+        told = (prediction == aim).where(about, wrong).astype(int)
+        chance = np.where(told == 1, 1, -1) * rng.uniform(0.01, 0.49, len(table)) + 0.5
+        pairs = np.where(about.to_numpy()[:, None], np.stack([1 - chance, chance], axis=1), np.nan)
+        found[f"{name}_prediction"], found[f"{name}_probabilities"] = told, list(pairs)
+        found[f"{name}_error"] = np.where(wrong, 1.0 + (rng.random(len(table)) < 0.5), 0.0)
+    return found.assign(label=(about & (table["label"] == aim)).astype(int))

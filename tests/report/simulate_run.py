@@ -19,7 +19,7 @@ def write_run(folder: Path, scene: Scene, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     outcomes = with_newer_columns(simulate_outcomes(scene), scene) if scene.newer else simulate_outcomes(scene)
     metrics = (
-        tables.metrics(outcomes, positive=scene.positive, classes=len(scene.classes))
+        tables.metrics(outcomes, positive=scene.positive, classes=len(scene.classes), findings=scene.output == "labels")
         if scene.newer
         else (count_metrics(outcomes, scene))
     )

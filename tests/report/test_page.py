@@ -95,7 +95,7 @@ def test_torch_is_never_imported_and_matplotlib_only_to_draw(masters: dict[str, 
     assert done.stdout.splitlines() == ["[]", "['matplotlib']"]
 
 
-@pytest.mark.parametrize("name", ["image", "table", "single", "brain", "age"])
+@pytest.mark.parametrize("name", ["image", "table", "single", "brain", "age", "findings"])
 def test_every_number_may_be_missing(copy: Any, name: str) -> None:
     folder = copy(name)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from titer.report import figures
+from titer.report.before import before
 from titer.report.figures import Dot, Row, Series
 from titer.report.findings import Findings
 from titer.report.goals import at_stake, goal_class
@@ -79,7 +80,7 @@ class Artist:
     def _left(self, model: str, defense: str, ladder: tuple[Threat, ...]) -> tuple[Estimate, list[Estimate]]:
         """Return what is right without attack, and in the worst case at each budget, of the rows at stake."""
         if self._everybody(ladder[0]):
-            clean = self.numbers.clean(model, defense)
+            clean = before(self.numbers, self.tallies, model, defense, ladder[0])
             return clean, [self.numbers.worst(model, defense, threat.label) for threat in ladder]
         found = [at_stake(self.study, self.tallies, model, defense, threat) for threat in ladder]
         return found[0][0], [held for _, held in found]
@@ -140,9 +141,10 @@ class Artist:
 
     def accuracy(self, model: str, defense: str) -> Figure | None:
         """Draw accuracy before and after the strongest attacks at the largest budget of each family."""
-        before, rows, most = self.numbers.clean(model, defense), [], 0
+        rows, most = [], 0
         for family in self.study.families:
-            threat = self.study.largest(family).label
+            largest = self.study.largest(family)
+            threat, clean = largest.label, before(self.numbers, self.tallies, model, defense, largest)
             names = self.numbers.attacks(model, defense, threat)
             most = max(most, len(names))
             after = [(name, self.numbers.get(model, defense, name, threat, "accuracy")) for name in names]
@@ -151,7 +153,7 @@ class Artist:
             worst = (WORST, self.numbers.worst(model, defense, threat))
             shown = [*([worst] if worst[1].mean is not None else []), *(pair for pair in known if pair[0] in kept)]
             rows += [
-                Row(f"{self.study.attack_title(name)} · {threat}", self.style(defense), before, value)
+                Row(f"{self.study.attack_title(name)} · {threat}", self.style(defense), clean, value)
                 for name, value in shown
             ]
         if not rows:
@@ -165,9 +167,9 @@ class Artist:
     def errors(self, shifts: Sequence[Shift], *, missed: bool) -> Figure | None:
         """Draw the share of missed findings, or of false alarms, before and after the worst case, one row a defence."""
         rows = [
-            Row(self._name(one.model, one.defense), self.style(one.defense), complement(before), complement(after))
+            Row(self._name(one.model, one.defense), self.style(one.defense), complement(clean), complement(after))
             for one in shifts
-            for before, after in [
+            for clean, after in [
                 (one.sensitivity_clean, one.sensitivity_attacked)
                 if missed
                 else (one.specificity_clean, one.specificity_attacked)

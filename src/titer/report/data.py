@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from titer.report.before import before
 from titer.report.sections import Derived
 
 FORMAT_VERSION = 1
@@ -19,7 +20,7 @@ def report_data(derived: Derived) -> dict[str, Any]:
         "title": derived.study.title,
         "study": derived.study,
         "verdicts": findings.verdicts,
-        "sanity": {"failures": findings.failures, "checks": run.checks},
+        "sanity": {"failures": findings.failures, "alarms": findings.alarms, "checks": run.checks},
         "cautions": findings.cautions,
         "headline": _headline(derived),
         "defenses": findings.rows,
@@ -52,7 +53,7 @@ def _headline(derived: Derived) -> list[dict[str, Any]]:
             "family": threat.family,
             "eps": threat.eps,
             "unit": threat.unit,
-            "clean_accuracy": numbers.clean(model, defense),
+            "clean_accuracy": before(numbers, derived.tallies, model, defense, threat),
             "robust_accuracy": numbers.worst(model, defense, threat.label),
             "attack_success_rate": numbers.worst(model, defense, threat.label, "attack_success_rate"),
         }

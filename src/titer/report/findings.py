@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.report import trust, wording
+from titer.report.before import before
 from titer.report.costs import Cost, relative_costs
 from titer.report.gains import Gain, read_gain
-from titer.report.goals import at_stake
+from titer.report.goals import at_stake, goal_class, rates
 from titer.report.graded import error_name
 from titer.report.load import RunFolder
 from titer.report.numbers import Estimate, Numbers
+from titer.report.shares import complement
 from titer.report.study import UNDEFENDED, Study, Threat
 from titer.report.tallies import Tallies
 
@@ -27,7 +29,7 @@ class DefenseRow:
         family: the threat family.
         defense: label of the defence; `title` is its name.
         title: its name in words.
-        clean: accuracy without attack.
+        clean: accuracy without attack, in the sense of the threat's goal.
         adaptive: accuracy in the worst case, by an attacker who knows the defence.
         transfer: lowest accuracy under inputs found on the undefended model; `transfer_attack` found them.
         transfer_attack: title of that attack.
@@ -66,7 +68,7 @@ class Verdict:
         sentence: the verdict.
         warnings: the sentences on numbers that must not be trusted.
         notes: what the best defence costs in missed findings.
-        clean: accuracy of the undefended model without attack.
+        clean: accuracy of the undefended model without attack, in the sense of the threat's goal.
         attacked: the same in the worst case.
         best: label of the best defence without a failed check, empty where there is none.
     """
@@ -90,6 +92,7 @@ class Findings:
     verdicts: tuple[Verdict, ...]
     rows: tuple[DefenseRow, ...]
     failures: tuple[dict[str, Any], ...]
+    alarms: tuple[dict[str, Any], ...]
     cautions: tuple[str, ...]
 
     def of(self, model: str, family: str) -> tuple[DefenseRow, ...]:
@@ -102,7 +105,7 @@ def find(run: RunFolder, study: Study, numbers: Numbers, tallies: Tallies) -> Fi
     rows, verdicts = [], []
     for model in study.models:
         for family in study.families:
-            some = [_row(run, study, numbers, model, family, defense) for defense in study.defenses]
+            some = [_row(run, study, numbers, tallies, model, family, defense) for defense in study.defenses]
             some = [row for row in some if row.adaptive.mean is not None or row.defense == UNDEFENDED]
             rows += some
             verdicts.append(_verdict(study, numbers, tallies, model, family, some))
@@ -110,17 +113,20 @@ def find(run: RunFolder, study: Study, numbers: Numbers, tallies: Tallies) -> Fi
         verdicts=tuple(verdicts),
         rows=tuple(rows),
         failures=tuple(check for check in run.checks if check.get("result") == "fail"),
+        alarms=trust.alarms(run),
         cautions=trust.cautions(run, study, numbers),
     )
 
 
-def _row(run: RunFolder, study: Study, numbers: Numbers, model: str, family: str, defense: str) -> DefenseRow:
+def _row(
+    run: RunFolder, study: Study, numbers: Numbers, tallies: Tallies, model: str, family: str, defense: str
+) -> DefenseRow:
     threat = study.largest(family).label
     failed = trust.failures(run, model, defense)
     gain = None if defense == UNDEFENDED else read_gain(run.statistics, model, defense, threat)
     missing = trust.missing_attacks(study, numbers, model, defense, family)
-    before, after = numbers.worst(model, UNDEFENDED, threat).mean, numbers.worst(model, defense, threat).mean
-    better = before is not None and after is not None and after > before
+    bare, held = numbers.worst(model, UNDEFENDED, threat).mean, numbers.worst(model, defense, threat).mean
+    better = bare is not None and held is not None and held > bare
     mark, reason = _judge(gain, len(failed), missing, checked=trust.checked(run, model, defense), better=better)
     transfer, by = numbers.transferred(model, defense, threat)
     return DefenseRow(
@@ -128,7 +134,7 @@ def _row(run: RunFolder, study: Study, numbers: Numbers, model: str, family: str
         family=family,
         defense=defense,
         title=study.defense_title(defense),
-        clean=numbers.clean(model, defense),
+        clean=before(numbers, tallies, model, defense, study.largest(family)),
         adaptive=numbers.worst(model, defense, threat),
         transfer=transfer,
         transfer_attack=study.attack_title(by) if by else "",
@@ -165,14 +171,15 @@ def _verdict(
     # a marked defence is preferred to a higher number whose gain is not shown
     best = next((row for row in trusted if row.mark), trusted[0] if trusted else None)
     who = "the undefended model" + (f" {model}" if len(study.models) > 1 else "")
-    sentence = wording.undefended_sentence(who, threat, study.kind, study.subject[1], base.clean, base.adaptive)
+    about = _finding(study, threat)
+    sentence = wording.undefended_sentence(who, threat, study.kind, study.subject[1], base.clean, base.adaptive, about)
     sentence += _at_stake(study, numbers, tallies, model, threat)
     if best is not None:
         sentence += " " + wording.best_sentence(best.title, best.mark, best.adaptive, best.clean)
     elif defended:
         sentence += " No defence passed every check, so no defended number can be trusted."
     doubted = [row for row in rows if row.failed]
-    notes = _missed(study, numbers, best) if best is not None else ()
+    notes = _missed(study, numbers, tallies, best) if best is not None else ()
     helped = best is not None and best.mark and not notes
     return Verdict(
         model=model,
@@ -188,33 +195,51 @@ def _verdict(
     )
 
 
+def _finding(study: Study, threat: Threat) -> str:
+    """Return the one finding of several that the threat's goal is about; empty where there is none."""
+    aim = goal_class(threat.goal, study) if study.output == "labels" else None
+    return "" if aim is None else study.classes[aim]
+
+
 def _at_stake(study: Study, numbers: Numbers, tallies: Tallies, model: str, threat: Threat) -> str:
-    """Return what accuracy over everybody does not say: those whom the goal is about, or the size of errors."""
-    if study.graded:
-        before = numbers.clean(model, UNDEFENDED, "clean_error")
-        after = numbers.worst(model, UNDEFENDED, threat.label, "adversarial_error")
-        return " " + wording.error_sentence(error_name(study), before, after) if after.mean is not None else ""
-    before, after = at_stake(study, tallies, model, UNDEFENDED, threat)
-    hides, name = threat.goal.startswith("hide"), threat.goal.partition(":")[2]
-    return (
-        " " + wording.stake_sentence(study.subject[1], name, before, after, has=hides) if after.mean is not None else ""
-    )
+    """Return what accuracy over everybody does not say: those whom the goal is about, and the size of errors."""
+    clean, hit = at_stake(study, tallies, model, UNDEFENDED, threat)
+    hides, name, many = threat.goal.startswith("hide"), threat.goal.partition(":")[2], study.subject[1]
+    found = ""
+    if hit.mean is not None and study.graded:
+        found = " " + wording.finding_sentence(many, name, complement(clean), complement(hit), hides=hides)
+    elif hit.mean is not None:
+        found = " " + wording.stake_sentence(many, name, clean, hit, has=hides)
+    return found + (_size_of_errors(study, numbers, model, threat) if study.graded else "")
 
 
-def _missed(study: Study, numbers: Numbers, best: DefenseRow) -> tuple[str, ...]:
+def _size_of_errors(study: Study, numbers: Numbers, model: str, threat: Threat) -> str:
+    clean = numbers.clean(model, UNDEFENDED, "clean_error")
+    hit = numbers.worst(model, UNDEFENDED, threat.label, "adversarial_error")
+    return " " + wording.error_sentence(error_name(study), clean, hit) if hit.mean is not None else ""
+
+
+def _missed(study: Study, numbers: Numbers, tallies: Tallies, best: DefenseRow) -> tuple[str, ...]:
     """Return the sentence that the best defence misses more findings, where its FNR rises by over half a point."""
-    threat = study.largest(best.family).label
-    rates = [
-        (numbers.clean(best.model, label, "fnr").mean, numbers.worst(best.model, label, threat, "fnr").mean)
-        for label in (UNDEFENDED, best.defense)
-    ]
-    (clean, hit), (defended_clean, defended_hit) = rates
+    threat = study.largest(best.family)
+    missed = [_miss_rates(study, numbers, tallies, best.model, label, threat) for label in (UNDEFENDED, best.defense)]
+    (clean, hit), (defended_clean, defended_hit) = missed
     if clean is None or hit is None or defended_clean is None or defended_hit is None:
         return ()
     if max(defended_clean - clean, defended_hit - hit) < _NOTABLE:
         return ()
     pairs = (clean, defended_clean), (hit, defended_hit)
-    return (wording.more_missed_sentence(best.title, study.positive_name, *pairs),)
+    return (wording.more_missed_sentence(best.title, _finding(study, threat) or study.positive_name, *pairs),)
+
+
+def _miss_rates(
+    study: Study, numbers: Numbers, tallies: Tallies, model: str, defense: str, threat: Threat
+) -> tuple[float | None, float | None]:
+    """Return the share of findings missed without attack and under it, of the goal's one finding where it has one."""
+    if _finding(study, threat):
+        found = rates(study, numbers, tallies, model, defense, threat)
+        return complement(found.sensitivity_clean).mean, complement(found.sensitivity_attacked).mean
+    return numbers.clean(model, defense, "fnr").mean, numbers.worst(model, defense, threat.label, "fnr").mean
 
 
 def _subject(row: DefenseRow) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from titer.report.before import stated
 from titer.report.load import ANY_ERROR
 from titer.report.numbers import NOTHING, Estimate, Numbers
 from titer.report.study import Study, Threat
@@ -24,7 +25,10 @@ def goal_words(goal: str, study: Study) -> str:
     kind, _, name = goal.partition(":")
     if kind in (ANY_ERROR, "untargeted", ""):
         return _PLAIN[study.output]
-    present, absent = (f"{name} present", "absent") if study.graded else (name, _other(study, name))
+    if study.graded and kind in ("hide", "invent"):
+        before, after = ("present", "absent") if kind == "hide" else ("absent", "present")
+        return f"{kind} a finding: {name} {before} {_ARROW} {after}"
+    present, absent = (f"{name} present", f"{name} absent") if study.graded else (name, _other(study, name))
     if kind == "hide":
         return f"hide a finding: {present} {_ARROW} {absent}"
     if kind == "invent":
@@ -76,7 +80,8 @@ def rates(study: Study, numbers: Numbers, tallies: Tallies, model: str, defense:
     """Return the rates under the threat's goal: of the class that it is about, of the positive one, or averaged."""
     aim = goal_class(threat.goal, study)
     if aim is not None and study.positive is None:
-        return _of_class(study, tallies, aim, model, defense, threat)
+        counted = _of_class(study, tallies, aim, model, defense, threat)
+        return _as_measured(counted, numbers, model, defense, threat) if study.output == "labels" else counted
     names = ("sensitivity", "specificity")
     before, after = (
         [numbers.clean(model, defense, name) for name in names],
@@ -92,6 +97,16 @@ def _of_class(study: Study, tallies: Tallies, aim: int, model: str, defense: str
     hides = threat.goal.startswith("hide")
     after = (NOTHING, NOTHING) if held.mean is None else (held, cleared) if hides else (found, held)
     return Rates(study.classes[aim], found, after[0], cleared, after[1])
+
+
+def _as_measured(counted: Rates, numbers: Numbers, model: str, defense: str, threat: Threat) -> Rates:
+    """Take the rates under attack off the metrics, which have those of the goal's one finding; without attack none."""
+    found, cleared = (numbers.worst(model, defense, threat.label, name).mean for name in ("sensitivity", "specificity"))
+    return replace(
+        counted,
+        sensitivity_attacked=stated(found, counted.sensitivity_attacked),
+        specificity_attacked=stated(cleared, counted.specificity_attacked),
+    )
 
 
 def _clean_rates(

@@ -51,6 +51,12 @@ class Numbers:
 
     def __init__(self, run: RunFolder) -> None:
         self._summary: dict[Key, Mapping[str, Any]] = {_key(row): row for row in run.statistics["summary"]}
+        self._before = {
+            tuple(str(row.get(name)) for name in ("model", "defense", "attack", "threat")): _number(
+                row.get("clean_mean")
+            )
+            for row in run.statistics.get("before_after") or []
+        }
         metrics = run.metrics
         self._overall = metrics[(metrics["group"] == "all") & (metrics["value"] == "all")]
         names = ["model", "defense", "source", "attack", "threat"]
@@ -80,6 +86,10 @@ class Numbers:
     def clean(self, model: str, defense: str, metric: str = "accuracy") -> Estimate:
         """Return a number without attack."""
         return self.get(model, defense, "none", "none", metric)
+
+    def clean_mean(self, model: str, defense: str, attack: str, threat: str) -> float | None:
+        """Return what statistics.json sets an adaptive attack against, None where it does not say."""
+        return self._before.get((model, defense, attack, threat))
 
     def worst(self, model: str, defense: str, threat: str, metric: str = "accuracy") -> Estimate:
         """Return a number in the worst case over all attacks by an attacker who knows the defence."""

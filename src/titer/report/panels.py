@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from titer.report.examples import Example
-from titer.report.format import NBSP, general
+from titer.report.format import NBSP, count, general
+from titer.report.goals import goal_class
 from titer.report.load import RunFolder
 from titer.report.pictures import difference, picture, to_planes
 from titer.report.study import Study
@@ -37,7 +38,7 @@ class Panel:
     Attributes:
         heading: model, defence, attack and threat.
         sample: id of the test row.
-        truth: name of the true class; empty where the output is no class.
+        truth: the true class, or whether the goal's one finding is there; empty where the output is neither.
         before: name of the class predicted without attack.
         after: name of the class predicted under attack.
         fooled: whether a right prediction became wrong.
@@ -110,8 +111,10 @@ def _panel(run: RunFolder, study: Study, example: Example, index: int) -> Panel:
     meta = example.meta
     label, before = int(example.label[index]), int(example.clean_prediction[index])
     after = int(example.adversarial_prediction[index])
-    names = [str(name) for name in meta["class_names"]]
-    if study.graded:
+    names, finding = [str(name) for name in meta["class_names"]], _finding(study, str(meta["threat"]))
+    if finding:
+        names = [f"{finding} absent", f"{finding} present"]
+    elif study.graded:
         names, label, before, after = ["right", "wrong"], 0, int(before != label), int(after != label)
     who = f"{meta['model']}, " if len(study.models) > 1 else ""
     content = _image(example, index) if meta["kind"] == "image" else _table(example, index)
@@ -119,13 +122,20 @@ def _panel(run: RunFolder, study: Study, example: Example, index: int) -> Panel:
     return Panel(
         heading=f"{who}{defense} · {attack} · {meta['threat']}",
         sample=example.sample_id[index],
-        truth="" if study.graded else _name(names, label),
+        truth="" if study.graded and not finding else _name(names, label),
         before=_name(names, before),
         after=_name(names, after),
         fooled=before == label != after,
         distance=_distance(run, example, index),
         **content,
     )
+
+
+def _finding(study: Study, label: str) -> str:
+    """Return the one finding of several that the goal of a threat is about; empty where there is none."""
+    threat = study.threat(label)
+    aim = goal_class(threat.goal, study) if threat is not None and study.output == "labels" else None
+    return "" if aim is None else study.classes[aim]
 
 
 def _name(names: list[str], index: int) -> str:
@@ -161,7 +171,9 @@ def _image(example: Example, index: int) -> dict[str, Any]:
         "clean": picture(clean, low, high),
         "adversarial": picture(adversarial, low, high),
         "difference": difference(change, limit),
-        "magnified": f"× {general(factor, 2)}: {scale}{channels}" if limit else "no change",
+        "magnified": f"× {general(factor, 2) if factor < 100 else count(factor)}: {scale}{channels}"
+        if limit
+        else "no change",
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from titer.report import tables
 from titer.report.charts import Artist
 from titer.report.findings import Findings, Verdict, find
+from titer.report.goals import goal_class, goal_words
 from titer.report.graded import ErrorRow, error_rows, right_words
 from titer.report.load import RunFolder
 from titer.report.marks import Figure
@@ -73,15 +74,14 @@ def context(derived: Derived) -> dict[str, Any]:
         "facts": facts(run, study),
         "tested": tested(run, study),
         "verdicts": [(verdict, artist.headline(verdict.model, verdict.family)) for verdict in findings.verdicts],
-        "checks": run.checks,
+        "checks": sorted(run.checks, key=lambda check: check.get("result") not in ("fail", "alarm")),
         "passed": sum(check.get("result") == "pass" for check in run.checks),
         "not_applicable": sum(check.get("result") == "not applicable" for check in run.checks),
         "right": right_words(study),
         "curves": [_curves(artist, verdict) for verdict in findings.verdicts],
         "accuracy_figures": _accuracy_figures(artist, study),
-        "accuracy_table": tables.accuracy(study, derived.numbers),
+        "accuracy_table": tables.accuracy(study, derived.numbers, derived.tallies),
         "errors": _errors(artist, derived),
-        "graded": _graded(artist, derived),
         "transfers": _transfers(artist, derived),
         "surrogates": any(source.startswith(SURROGATE) for one in derived.transfers for source in one.sources),
         "queries": tables.queries(study, derived.queries) if derived.queries else None,
@@ -118,25 +118,39 @@ def _accuracy_figures(artist: Artist, study: Study) -> list[Figure]:
 
 
 def _errors(artist: Artist, derived: Derived) -> list[dict[str, Any]]:
-    """Return, for each verdict, its shifts and two figures."""
+    """Return, for each verdict, its shifts of sensitivity and specificity, its mean errors, and the figures of both."""
     found = []
     for verdict in derived.findings.verdicts:
-        rows = [row for row in derived.shifts if (row.model, row.family) == (verdict.model, verdict.family)]
-        drawn = [artist.errors(rows, missed=missed) for missed in (True, False)]
-        if rows:
-            found.append({"verdict": verdict, "rows": rows, "figures": [one for one in drawn if one is not None]})
+        mine = (verdict.model, verdict.family)
+        rows = [row for row in derived.shifts if (row.model, row.family) == mine]
+        errors = [row for row in derived.errors if (row.model, row.family) == mine]
+        drawn = [artist.errors(rows, missed=missed) for missed in (True, False)] if rows else []
+        drawn += [artist.graded(errors)] if errors else []
+        if rows or errors:
+            goal = derived.study.largest(verdict.family).goal
+            found.append(
+                {
+                    "verdict": verdict,
+                    "goal": goal_words(goal, derived.study),
+                    "spared": _spared(goal, derived.study),
+                    "rows": rows,
+                    "figures": [one for one in drawn if one is not None],
+                    "table": tables.errors(derived.study, errors) if errors else None,
+                }
+            )
     return found
 
 
-def _graded(artist: Artist, derived: Derived) -> list[dict[str, Any]]:
-    """Return, for each verdict on outputs that are no class, its mean errors as a table and a figure."""
-    found = []
-    for verdict in derived.findings.verdicts:
-        rows = [row for row in derived.errors if (row.model, row.family) == (verdict.model, verdict.family)]
-        if rows:
-            table = tables.errors(derived.study, rows)
-            found.append({"verdict": verdict, "goal": rows[0].goal, "table": table, "figure": artist.graded(rows)})
-    return found
+def _spared(goal: str, study: Study) -> str:
+    """Say, of a goal about one finding of several, who is a positive and which of the two rates it cannot change."""
+    aim = goal_class(goal, study) if study.output == "labels" else None
+    if aim is None:
+        return ""
+    who, rate = ("those", "specificity") if goal.startswith("hide") else ("the others", "sensitivity")
+    return (
+        f"Positives are the {study.subject[1]} with “{study.classes[aim]}”. Under this goal only {who} are attacked: "
+        f"the {rate} stays what it is without attack."
+    )
 
 
 def _transfers(artist: Artist, derived: Derived) -> list[tuple[Figure, tables.Table]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from titer.report import wording
-from titer.report.goals import goal_words, rates
+from titer.report.goals import goal_class, goal_words, rates
 from titer.report.numbers import Estimate, Numbers
 from titer.report.shares import complement
 from titer.report.study import Study
@@ -23,7 +23,7 @@ class Shift:
         defense: label of the defence; `title` is its name.
         title: its name in words.
         goal: what the attacker wants, in clinical words.
-        about: the class that the rates are about, empty where they are averages over the classes.
+        about: the class, or the finding, that the rates are about, empty where they are averages over the classes.
         sensitivity_clean: share of positives found without attack; `fnr` is its complement.
         sensitivity_attacked: the same under attack.
         specificity_clean: share of negatives cleared without attack; `fpr` is its complement.
@@ -48,18 +48,25 @@ class Shift:
 
 
 def shifts(study: Study, numbers: Numbers, tallies: Tallies) -> tuple[Shift, ...]:
-    """Return one row for each model, threat family and defence that was attacked; none where there are no classes."""
-    if study.graded:
-        return ()
+    """Return one row for each model, threat family and defence that was attacked; none where there are no classes.
+
+    Of several findings, only families whose goal is about one of them have rows: elsewhere there is no one finding
+    to miss.
+    """
+    families = [one for one in study.families if not study.graded or _about_one(study, one)]
     rows = [
         _shift(study, numbers, tallies, model, family, defense)
         for model in study.models
-        for family in study.families
+        for family in families
         for defense in study.defenses
     ]
     return tuple(
         row for row in rows if row.sensitivity_attacked.mean is not None or row.specificity_attacked.mean is not None
     )
+
+
+def _about_one(study: Study, family: str) -> bool:
+    return goal_class(study.largest(family).goal, study) is not None
 
 
 def _shift(study: Study, numbers: Numbers, tallies: Tallies, model: str, family: str, defense: str) -> Shift:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from titer.report.goals import goal_class
 from titer.report.load import RunFolder
 from titer.report.numbers import Estimate
 from titer.report.shares import wilson
-from titer.report.study import WORST, Study
+from titer.report.study import WORST, Study, Threat
+from titer.report.tallies import pick
 from titer.report.trust import FEW_SUBJECTS
 
 
@@ -29,7 +31,7 @@ class GroupRow:
         few: fewer than 20 rows: the numbers say little.
         clean: accuracy without attack.
         robust: accuracy in the worst case.
-        sensitivity_clean: sensitivity without attack.
+        sensitivity_clean: sensitivity without attack; under a goal about one finding of several, that finding's.
         sensitivity_robust: sensitivity in the worst case.
     """
 
@@ -57,11 +59,34 @@ def subgroup_rows(run: RunFolder, study: Study) -> tuple[GroupRow, ...]:
     for family in study.families:
         threat = study.largest(family).label
         worst = metrics[(metrics["attack"] == WORST) & (metrics["threat"] == threat)]
+        before_goal = _before_goal(run, study, study.largest(family))
         for key, after in worst.groupby(keys, sort=False):
             model, defense, group, value = map(str, key)
-            before = clean.get((model, defense, group, value))
+            before = (clean if before_goal is None else before_goal).get((model, defense, group, value))
             rows.append(_row(study, (model, defense, threat, group, value), before, after))
     return tuple(sorted(rows, key=lambda row: _place(study, row)))
+
+
+def _before_goal(run: RunFolder, study: Study, threat: Threat) -> dict[tuple[str, ...], pd.DataFrame] | None:
+    """Return accuracy and sensitivity of the one finding of several that a goal is about, without attack.
+
+    The clean rows of the metrics are about all findings at once, so they are counted off the attacked rows: one frame
+    per model, defence, group and value, with one row a trial. None where the goal is about no single finding.
+    """
+    if study.output != "labels" or goal_class(threat.goal, study) is None:
+        return None
+    rows = run.outcomes[pick(run.outcomes, {"threat": threat.label})].drop(columns="value", errors="ignore")
+    rows = rows[rows["source"].astype(object) == rows["defense"].astype(object)]
+    rows = rows.drop_duplicates(["model", "defense", "trial", "sample_id"])
+    right = (rows["clean_prediction"] == rows["label"]).astype(float)
+    rows = rows.assign(accuracy=right, sensitivity=right.where(rows["label"] == 1))
+    found: dict[tuple[str, ...], pd.DataFrame] = {}
+    for group in ("all", *study.groups):
+        parts = rows.assign(value="all" if group == "all" else rows[f"group:{group}"])
+        means = parts.groupby(["model", "defense", "value", "trial"], observed=True)[["accuracy", "sensitivity"]].mean()
+        for (model, defense, value), part in means.groupby(level=["model", "defense", "value"], observed=True):
+            found[str(model), str(defense), group, str(value)] = part
+    return found
 
 
 def _place(study: Study, row: GroupRow) -> tuple[int, int, int, int, str]:
@@ -82,7 +107,8 @@ def _index(names: tuple[str, ...], name: str) -> int:
 def _row(study: Study, key: tuple[str, ...], before: pd.DataFrame | None, after: pd.DataFrame) -> GroupRow:
     model, defense, threat, group, value = key
     n = float(after["n"].mean())
-    positives = float(after["n_positive"].mean()) if study.positive is not None else n / max(1, len(study.classes))
+    known = after["n_positive"].dropna().to_numpy(dtype=float)
+    positives = float(known.mean()) if known.size else n / max(1, len(study.classes))
     return GroupRow(
         model=model,
         defense=defense,

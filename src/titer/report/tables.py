@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.report import wording
+from titer.report.before import before
 from titer.report.findings import Findings
 from titer.report.format import NBSP, count, duration, general, ratio
 from titer.report.goals import goal_words
@@ -18,6 +19,7 @@ from titer.report.queries import QueryRow
 from titer.report.skips import Gap
 from titer.report.study import WORST, Study
 from titer.report.subgroups import GroupRow
+from titer.report.tallies import Tallies
 from titer.report.transfers import TransferMatrix, source_name
 
 _ACCESS = {"gradient": "white box", "scores": "output scores", "decision": "decision only"}
@@ -33,7 +35,7 @@ class Table:
     text_columns: int = 1
 
 
-def accuracy(study: Study, numbers: Numbers) -> Table:
+def accuracy(study: Study, numbers: Numbers, tallies: Tallies) -> Table:
     """Return accuracy and attack success of every defence, attack and budget, by an attacker who knows the defence."""
     rows = []
     for model in study.models:
@@ -45,9 +47,9 @@ def accuracy(study: Study, numbers: Numbers) -> Table:
                         if after.mean is None:
                             continue
                         success = numbers.get(model, defense, attack, threat.label, "attack_success_rate")
-                        before = wording.estimate(numbers.clean(model, defense))
+                        clean = wording.estimate(before(numbers, tallies, model, defense, threat, attack))
                         names = (study.defense_title(defense), study.attack_title(attack), threat.label)
-                        cells = (before, wording.estimate(after), wording.estimate(success))
+                        cells = (clean, wording.estimate(after), wording.estimate(success))
                         rows.append((*_prefix(study, model), *names, *cells))
     headings = ("Defence", "Attack", "Threat", "Accuracy without attack", "Accuracy under attack", "Attack success")
     return Table(
@@ -73,6 +75,7 @@ def costs(study: Study, findings: Findings) -> Table:
 
 def subgroups(study: Study, rows: Sequence[GroupRow]) -> Table:
     """Return the subgroup table; small ones are flagged in words, a defence that all rows share is in the caption."""
+    rated = any(value.mean is not None for row in rows for value in (row.sensitivity_clean, row.sensitivity_robust))
     titles = {study.defense_title(row.defense) for row in rows}
     shared = f"{titles.pop()}: worst" if len(titles) == 1 else "Worst"
     found = tuple(
@@ -84,17 +87,17 @@ def subgroups(study: Study, rows: Sequence[GroupRow]) -> Table:
             f"{general(row.n)} ⚑ few" if row.few else general(row.n),
             wording.estimate(row.clean),
             wording.estimate(row.robust),
-            wording.estimate(row.sensitivity_clean),
-            wording.estimate(row.sensitivity_robust),
+            *((wording.estimate(row.sensitivity_clean), wording.estimate(row.sensitivity_robust)) if rated else ()),
         )
         for row in rows
     )
     first = ("Defence",) if shared == "Worst" else ()
     headings = (*first, "Threat", "Subgroup", "n per trial", "Accuracy without", "Accuracy under attack")
-    more = ("Sensitivity without", "Sensitivity under attack")
+    more = ("Sensitivity without", "Sensitivity under attack") if rated else ()
+    whose = "; sensitivity: of the finding that the goal is about" if rated and study.output == "labels" else ""
     return Table(
         f"{shared} case by subgroup, at the largest budget of each threat family; mean over trials "
-        "(Wilson 95 % interval for the rows of one trial)",
+        f"(Wilson 95 % interval for the rows of one trial){whose}",
         (*_prefix(study, "Model"), *headings, *more),
         found,
         2 + len(first) + len(_prefix(study, "")),

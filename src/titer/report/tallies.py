@@ -52,6 +52,11 @@ class Tallies:
         rows = self.unions[pick(self.unions, wanted) & self.unions["eligible"].to_numpy(dtype=bool)]
         return self.rate(rows.assign(hit=~rows["lost"].to_numpy(dtype=bool)))
 
+    def right_before(self, model: str, defense: str, threat: str) -> Estimate:
+        """Return the share of all rows under a threat, at stake or not, that are right without attack."""
+        rows = self.unions[pick(self.unions, {"model": model, "defense": defense, "source": defense, "threat": threat})]
+        return self.rate(rows.assign(hit=rows["right"].to_numpy(dtype=bool)))
+
     def rate(self, rows: pd.DataFrame) -> Estimate:
         """Return the share of `hit` among `rows`, mean over trials, with its interval."""
         if rows.empty:

@@ -13,6 +13,11 @@ from titer.report.study import UNDEFENDED, WORST, Study
 PUT_BACK_LIMIT = 0.05
 POWER_WANTED = 0.8
 FEW_SUBJECTS = 20
+_WEAKER = (
+    "This attack is weaker than another one proves possible: do not read its own numbers as robustness. The worst case "
+    "counts the other one too, so it stands."
+)
+_UNCONFIRMED = "Its success rate may count accidents of one draw or of rounding, and so may the worst case."
 
 
 def failures(run: RunFolder, model: str, defense: str) -> tuple[dict[str, Any], ...]:
@@ -22,7 +27,12 @@ def failures(run: RunFolder, model: str, defense: str) -> tuple[dict[str, Any], 
 
 def checked(run: RunFolder, model: str, defense: str) -> bool:
     """Return whether at least one check gave a result on a defence: an unchecked number has not been doubted."""
-    return any(check.get("result") in ("pass", "fail") for check in _concerning(run, model, defense))
+    return any(check.get("result") in ("pass", "fail", "alarm") for check in _concerning(run, model, defense))
+
+
+def alarms(run: RunFolder) -> tuple[dict[str, Any], ...]:
+    """Return the alarms: checks that doubt one attack's own numbers, but not the worst case over all attacks."""
+    return tuple(check for check in run.checks if check.get("result") == "alarm")
 
 
 def _concerning(run: RunFolder, model: str, defense: str) -> list[dict[str, Any]]:
@@ -38,6 +48,7 @@ def cautions(run: RunFolder, study: Study, numbers: Numbers) -> tuple[str, ...]:
     found = [
         *_unfinished(run, study),
         *_unchecked(run, study),
+        *_alarmed(run, study),
         *sentences(gaps(run, study)),
         *_uneven(study, numbers),
         *_put_back(run, study),
@@ -66,6 +77,26 @@ def _unchecked(run: RunFolder, study: Study) -> list[str]:
         if not all(checked(run, model, defense) for model in study.models)
     ]
     return [f"No check of the measurement itself gave a result for: {join(bare)}."] if bare else []
+
+
+def _alarmed(run: RunFolder, study: Study) -> list[str]:
+    """Return one sentence per check and attack with an alarm: where it went furthest past its limit, and how often."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for check in alarms(run):
+        found.setdefault((str(check.get("check")), str(check.get("attack") or "")), []).append(check)
+    return [_alarm(study, *key, some) for key, some in found.items()]
+
+
+def _alarm(study: Study, name: str, attack: str, some: list[dict[str, Any]]) -> str:
+    worst = max(some, key=lambda check: float(check.get("value") or 0.0) - float(check.get("limit") or 0.0))
+    defense = study.defense_title(str(worst.get("defense") or "")) or "all defences"
+    model = f"{worst.get('model')}, " if len(study.models) > 1 and worst.get("model") else ""
+    where = ", ".join(filter(None, (f"{model}{defense}", str(worst.get("threat_family") or ""))))
+    more = f"; {len(some)} alarms of this kind in all, see the checks below" if len(some) > 1 else ""
+    who = study.attack_title(attack) if attack else name.replace("-", " ")
+    meaning = _UNCONFIRMED if name == "successes-confirmed" else _WEAKER
+    message = str(worst.get("message") or name).strip().rstrip(".")
+    return f"Alarm about {who} ({where}{more}): {message}. {meaning}"
 
 
 def _uneven(study: Study, numbers: Numbers) -> list[str]:

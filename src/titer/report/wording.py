@@ -15,6 +15,7 @@ _UNITS = {
     "HU": ("Hounsfield unit", "Hounsfield units"),
     "bpm": ("beat per minute", "beats per minute"),
     "mV": ("millivolt", "millivolts"),
+    "range": ("value range", "value ranges"),
 }
 _ACCESS = {
     "gradient": "an attacker who knows the model",
@@ -115,15 +116,18 @@ def lower_first(text: str) -> str:
     return text if len(text) > 1 and text[1].isupper() else text[:1].lower() + text[1:]
 
 
-def undefended_sentence(who: str, threat: Threat, kind: str, subjects: str, clean: Estimate, hit: Estimate) -> str:
-    """Say what the attack does to the undefended model; `who` names the model."""
+def undefended_sentence(
+    who: str, threat: Threat, kind: str, subjects: str, clean: Estimate, hit: Estimate, about: str = ""
+) -> str:
+    """Say what the attack does to the undefended model; `who` names the model, `about` the one finding judged."""
+    right = f"right about “{about}” on" if about else "right on"
     start = f"Against {threat_words(threat, kind)} by {access_words(threat.access)}"
     if hit.mean is None:
         return f"{start}, no result is available for {who}."
     if clean.mean is None:
-        return f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}; its accuracy without attack is unknown."
+        return f"{start}, {who} is {right} {estimate_ci(hit)} of {subjects}; its accuracy without attack is unknown."
     return (
-        f"{start}, {who} is right on {estimate_ci(hit)} of {subjects}, instead of {estimate_ci(clean)} without attack."
+        f"{start}, {who} is {right} {estimate_ci(hit)} of {subjects}, instead of {estimate_ci(clean)} without attack."
     )
 
 
@@ -131,6 +135,16 @@ def stake_sentence(subjects: str, name: str, clean: Estimate, hit: Estimate, *, 
     """Say how those fare whom a goal about one class is about: those that have it, or all others."""
     before = f", instead of {percent(clean.mean)}" if clean.mean is not None else ""
     return f"Of the {subjects} {'with' if has else 'without'} “{name}” it is right on {estimate_ci(hit)}{before}."
+
+
+def finding_sentence(subjects: str, name: str, clean: Estimate, hit: Estimate, *, hides: bool) -> str:
+    """Say how often the one finding that a goal is about is missed where it is, or falsely reported where it is not.
+
+    Both estimates are the shares that are wrong, of those who have the finding (`hides`) or of all others.
+    """
+    what, whom = ("missed", "with") if hides else ("falsely reported", "without")
+    before = f", instead of {percent(clean.mean)} without attack" if clean.mean is not None else ""
+    return f"“{name}” is {what} in {estimate_ci(hit)} of the {subjects} {whom} it{before}."
 
 
 def error_sentence(name: str, clean: Estimate, hit: Estimate) -> str:
