@@ -54,13 +54,13 @@ JOBS: dict[str, Job] = {
         steps=100,
     ),
     "default": Job(
-        title="Default attack: APGD-100, then a margin loss valid for two classes",
+        title="Default attack: APGD-25, then APGD-25 on a margin loss valid for two classes",
         reach="at least every peer's strength in at most 0.7 x the cheapest peer's PGD-40 time",
         norm="linf",
         subjects=CHEST,
         levels=EVERY,
         peers=(),
-        steps=100,
+        steps=50,
         also=("pgd", "apgd"),
     ),
     "least-norm": Job(
@@ -100,11 +100,11 @@ JOBS: dict[str, Job] = {
         subjects=("cnn",),
         levels=("none",),
         peers=("art", "torchattacks"),
-        rows=30,
+        rows=200,
         note="torchattacks is given the target class, as its own choice (label + 1) % 10 is no class here",
     ),
     "square": Job(
-        title="Square, Linf, 500 queries",
+        title="Square, Linf, 500 queries (Titer also with 400, where its success is nearest the peers')",
         reach="<= 0.6 x torchattacks' time; <= 1.3 x the forward floor; median queries no higher at equal success",
         norm="linf",
         subjects=("cnn", "cnn-at"),
@@ -155,7 +155,8 @@ JOBS: dict[str, Job] = {
 
 _PGD = {"name": "pgd", "steps": 40, "step": 0.1}
 _APGD = {"name": "apgd", "steps": 100}
-_DEFAULT = {"name": "worst-case", "attacks": [_APGD, {**_APGD, "loss": "margin"}]}
+_SHORT = {"name": "apgd", "steps": 25}
+_DEFAULT = {"name": "worst-case", "attacks": [_SHORT, {**_SHORT, "loss": "margin"}]}
 _DDN, _FMN = {"name": "ddn", "steps": 100}, {"name": "fmn", "steps": 100}
 _WORST = {"name": "worst-case"}
 
@@ -167,7 +168,10 @@ TITER: dict[str, dict[str, Any]] = {
     "carlini-wagner": {"titer": {"name": "carlini-wagner", "searches": 5, "steps": 100}},
     "deepfool": {"titer": {"name": "deepfool", "steps": 50, "overshoot": 0.02}},
     "jsma": {"titer": {"name": "jsma"}},
-    "square": {"titer": {"name": "square", "queries": 500}},
+    "square": {
+        "titer": {"name": "square", "queries": 500},
+        "titer, 400 queries": {"name": "square", "queries": 400},
+    },
     "hopskipjump": {"titer": {"name": "hopskipjump", "queries": 2400}},
     "boundary": {"titer": {"name": "boundary", "queries": 2000}},
     "worst-four": {"titer": _WORST, "titer bf16": _WORST},

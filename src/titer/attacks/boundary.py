@@ -40,7 +40,7 @@ def boundary(*, queries: Count = 2000) -> Attack:
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         found = x.clone()
-        for block in blocks(model, x, y, threat, rng):
+        for block in blocks(model, x, y, threat, rng, free=True):
             for ledger in ledgers(block, queries):
                 _walk(ledger)
                 ledger.settle()

@@ -65,7 +65,10 @@ def _radius(rows: Rows, state: State, seen: Seen, share: float) -> Tensor:
     if counted:
         grown, shrunk = torch.maximum(grown.floor(), radius + 1), torch.minimum(shrunk.floor(), radius - 1)
     gap = _values_to_change(rows, state, seen) if counted else _gap(rows, state, seen)
-    missed = torch.where(state["nearest"].isinf(), seen.distance + gap, grown)
+    crossing = seen.distance + gap
+    if rows.whole is not None:  # rounding may take back what the slope asks for, for ever
+        crossing = torch.maximum(crossing, grown)
+    missed = torch.where(state["nearest"].isinf(), crossing, grown)
     won = torch.minimum(shrunk, state["nearest"] - int(counted))
     return torch.where(seen.won, won, missed).clamp_min(float(counted))
 

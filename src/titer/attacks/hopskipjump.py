@@ -43,7 +43,7 @@ def hopskipjump(*, queries: Count = 2400, first_evaluations: Count = 50) -> Atta
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
         found = x.clone()
-        for block in blocks(model, x, y, threat, rng):
+        for block in blocks(model, x, y, threat, rng, free=True):
             for ledger in ledgers(block, queries):
                 _search(ledger, first_evaluations)
                 ledger.settle()

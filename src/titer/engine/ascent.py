@@ -53,7 +53,7 @@ def ascend(
             if not len(rows):
                 break
             adversarial, won = _climb(rows, ascent, restart, verdict=restart < restarts - 1)
-            found[rows.at] = adversarial
+            found[rows.at] = rows.settled(adversarial)
             rows = rows.take(~won)
     return found
 

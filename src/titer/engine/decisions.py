@@ -105,7 +105,7 @@ class Ledger:
         return inputs, self.rows.threat.goal.won(rows.logits(inputs), rows.y)
 
     def _legal(self, rows: Rows, x_adv: Tensor) -> Tensor:
-        inside = rows.inside(x_adv)
+        inside = rows.settled(rows.inside(x_adv))
         return inside if bool(self.open.all()) else torch.where(self.open, inside, rows.x)
 
 

@@ -71,7 +71,7 @@ def spread(
         if won > most:
             best, most = last, won
     assert best is not None
-    return pattern.wear(everyone, best).x_adv
+    return everyone.settled(pattern.wear(everyone, best).x_adv)
 
 
 def _learned(seen: Rows, found: Tensor, pattern: Pattern, lessons: Lessons, restart: int, rng: Generator) -> Tensor:

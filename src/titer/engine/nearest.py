@@ -17,6 +17,9 @@ from titer.engine.rows import RowLoss, Rows, blocks
 from titer.threats.goals import HighestLoss
 from titer.threats.output_goals import Endless
 
+_FURTHER = (1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0)
+"""How far beyond its end a way without a find is followed, in times of its length."""
+
 
 class Slope(NamedTuple):
     """What a look measures: logits, float[n] how far beyond the boundary, and the gradient to follow [n, ...]."""
@@ -78,8 +81,8 @@ def descend(model: Model, x: Tensor, y: Tensor, threat: Threat, descent: Descent
     if isinstance(threat.goal, (HighestLoss, Endless)):
         raise Incompatible("a least-perturbation attack needs a goal that can be reached: it has no budget to use up")
     found = x.clone()
-    for block in blocks(model, x, y, threat, rng):
-        found[block.at] = _descended(block, descent)
+    for block in blocks(model, x, y, threat, rng, free=True):
+        found[block.at] = block.settled(_descended(block, descent))
     return found
 
 
@@ -104,6 +107,8 @@ def _descended(everyone: Rows, descent: Descent) -> Tensor:
                 break
     if len(live):
         _last(rows, state["x_adv"], found, nearest, live, descent.lead)
+    if everyone.whole is not None:
+        _lengthened(everyone, found, nearest, descent.lead)
     return _bisected(everyone, found, nearest, descent)
 
 
@@ -136,6 +141,24 @@ def _last(rows: Rows, x_adv: Tensor, found: Tensor, nearest: Tensor, live: Tenso
     _keep(found, nearest, live, x_adv, won, distance)
     missed = nearest[live].isinf()
     found[live[missed]] = x_adv[missed]
+
+
+def _lengthened(rows: Rows, found: Tensor, nearest: Tensor, lead: float) -> None:
+    """Look further along each way that ends without a find: among whole numbers it may stop short for ever."""
+    ways = found - rows.x
+    still = (nearest.isinf() & (rows.settled(found) == rows.x).flatten(1).all(1)).nonzero().flatten()
+    if len(still):
+        at_rest = rows.take(still)
+        slope = at_rest.evaluate(at_rest.x, rows.threat.goal.margin).grad
+        ways[still] = rows.threat.budget.ascend(at_rest.x, at_rest.follow(at_rest.x, slope), 1.0) - at_rest.x
+    for factor in _FURTHER:
+        at = nearest.isinf().nonzero().flatten()
+        if not len(at):
+            return
+        some = rows.take(at)
+        x_adv = some.inside(some.x + factor * ways[at])
+        won, distance = _found(some, x_adv, some.logits(x_adv), nearest[at], lead)
+        _keep(found, nearest, at, x_adv, won, distance)
 
 
 def _bisected(rows: Rows, found: Tensor, nearest: Tensor, descent: Descent) -> Tensor:

@@ -33,7 +33,7 @@ def search(model: Model, x: Tensor, y: Tensor, threat: Threat, plan: Search, *, 
     """Return for each row of `x` [N, ...] the first candidate that won, or else the best one."""
     found = x.clone()
     for block in blocks(model, x, y, threat, rng):
-        found[block.at] = _searched(block, plan)
+        found[block.at] = block.settled(_searched(block, plan))
     return found
 
 

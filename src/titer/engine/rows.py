@@ -13,6 +13,7 @@ from titer.core.noise import Noise
 from titer.core.threat import Bounds, Threat
 from titer.threats.balls import size
 from titer.threats.room import ends
+from titer.threats.rounding import relaxed, rounds, settled
 from titer.threats.rules import followable
 
 EOT_DRAWS = 16
@@ -33,7 +34,9 @@ class Rows:
 
     Passes go through here, so that they are metered, cut into micro-batches, and averaged over a randomised model.
     `limits` are the lowest and highest inputs [n, ...] where the threat is a box around each row: Linf, and rules that
-    only shrink a change. Then one clip is the whole projection.
+    only shrink a change. Then one clip is the whole projection. In a domain of whole numbers `threat` is the relaxed
+    one, in which inputs walk; `whole` is the true one, and every look is at the settled input (see `threats.rounding`),
+    held to the budget too unless the attack is `free` of it.
     """
 
     model: Model
@@ -44,6 +47,8 @@ class Rows:
     noise: Noise
     rng: Generator
     limits: Bounds | None = None
+    whole: Threat | None = None
+    free: bool = False
 
     def __len__(self) -> int:
         return len(self.at)
@@ -59,7 +64,7 @@ class Rows:
 
         `own` are tensors of n rows that the loss takes after logits and y.
         """
-        loss = loss or self.threat.goal.loss
+        loss, x_adv = loss or self.threat.goal.loss, self.settled(x_adv)
         parts = [self._evaluated(x_adv, part, loss, own) for part in _parts(len(self))]
         return parts[0] if len(parts) == 1 else Evaluation(*(torch.cat(both) for both in zip(*parts, strict=True)))
 
@@ -70,11 +75,15 @@ class Rows:
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """Return the logits at x_adv, [n, ...]: one forward pass a row, and one draw of a randomised model."""
+        x_adv = self.settled(x_adv)
         return torch.cat([self._logits(x_adv[part], self.at[part]) for part in _parts(len(self))])
 
     def many_logits(self, x_adv: Tensor) -> Tensor:
         """Return the logits [n, m, ...] of m inputs a row, x_adv [n, m, ...]."""
-        flat, at = x_adv.flatten(0, 1), self.at.repeat_interleave(x_adv.shape[1])
+        count = x_adv.shape[1]
+        flat, at = x_adv.flatten(0, 1), self.at.repeat_interleave(count)
+        if self.whole is not None:
+            flat = settled(self.whole, flat, self.x.repeat_interleave(count, 0), free=self.free)
         logits = torch.cat([self._logits(flat[part], at[part]) for part in _parts(len(flat))])
         shaped: Tensor = logits.unflatten(0, x_adv.shape[:2])
         return shaped
@@ -92,12 +101,16 @@ class Rows:
             places = hit.nonzero().flatten()
             self.model.attend(self.at[places])
             with torch.no_grad():
-                hit[places] = self.threat.goal.won(self.model.exact(x_adv[places]), self.y[places])
+                hit[places] = self.threat.goal.won(self.model.exact(self.settled(x_adv)[places]), self.y[places])
         return hit
 
     def look(self, x_adv: Tensor) -> Tensor:
         """Return bool[n]: the goal is reached at x_adv; one query a row."""
         return self.won(x_adv, self.logits(x_adv))
+
+    def settled(self, x_adv: Tensor) -> Tensor:
+        """Return what is looked at for x_adv [n, ...]: the input itself, or the whole numbers near it."""
+        return x_adv if self.whole is None else settled(self.whole, x_adv, self.x, free=self.free)
 
     def project(self, x_adv: Tensor) -> Tensor:
         """Return x_adv [n, ...] inside the threat."""
@@ -119,7 +132,7 @@ class Rows:
 
     def distance(self, x_adv: Tensor) -> Tensor:
         """Return float[n], the change in the threat's own norm and unit."""
-        return size(self.threat.budget.norm, x_adv, self.x, self.threat.budget.scaled(self.x))
+        return size(self.threat.budget.norm, self.settled(x_adv), self.x, self.threat.budget.scaled(self.x))
 
     def per_row(self, values: Tensor) -> Tensor:
         """Return float[n] shaped to multiply rows of x."""
@@ -130,16 +143,22 @@ def _parts(count: int) -> Iterator[slice]:
     return (slice(start, start + MICRO_BATCH) for start in range(0, max(count, 1), MICRO_BATCH))
 
 
-def blocks(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator) -> Iterator[Rows]:
-    """Yield the rows in blocks that memory can hold the state of; most batches are one block."""
+def blocks(
+    model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator, *, free: bool = False
+) -> Iterator[Rows]:
+    """Yield the rows in blocks that memory can hold the state of; most batches are one block.
+
+    `free` is for attacks that ignore eps.
+    """
     seed = int(torch.randint(2**62, (1,), generator=rng))
     step = max(MICRO_BATCH, _BLOCK_VALUES // max(x.shape[1:].numel(), 1))
     for at in torch.arange(len(x), device=x.device).split(step):
-        yield rows_of(model, x[at], y[at], threat, at, seed, rng)
+        yield replace(rows_of(model, x[at], y[at], threat, at, seed, rng), free=free)
 
 
 def rows_of(model: Model, x: Tensor, y: Tensor, threat: Threat, at: Tensor, seed: int, rng: Generator) -> Rows:
     """Return the rows x [n, ...], which stand at the places `at` of their batch."""
-    boxed = threat.budget.norm == "linf" and all(rule.shrinks for rule in threat.domain)
-    limits = ends(threat, x) if boxed else None
-    return Rows(model=model, x=x, y=y, threat=threat, at=at, noise=Noise(seed, at), rng=rng, limits=limits)
+    walk, noise = relaxed(threat), Noise(seed, at)
+    boxed = walk.budget.norm == "linf" and all(rule.shrinks for rule in walk.domain)
+    limits, whole = ends(walk, x) if boxed else None, threat if rounds(threat) else None
+    return Rows(model=model, x=x, y=y, threat=walk, at=at, noise=noise, rng=rng, limits=limits, whole=whole)

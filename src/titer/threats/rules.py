@@ -74,11 +74,15 @@ class MutableMask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Any rule by its two functions: `fix` [N, ...] -> [N, ...] and `holds` [N, ...] -> bool[N]."""
+    """Any rule by its two functions: `fix` [N, ...] -> [N, ...] and `holds` [N, ...] -> bool[N].
+
+    `rounds` says that `fix` rounds each value to a whole number: attacks then keep the fractions of their walk.
+    """
 
     text: str
     fix: Callable[[Tensor], Tensor]
     holds: Callable[[Tensor], Tensor]
+    rounds: bool = False
     shrinks: ClassVar[bool] = False
 
     def describe(self) -> str:
@@ -130,4 +134,4 @@ def ordered(low: tuple[int, ...], high: tuple[int, ...], text: str) -> Rule:
 
 def whole_numbers(text: str = "each value is a whole number") -> Rule:
     """Return the rule that every value is a whole number: counts, stored grey levels."""
-    return Rule(text=text, fix=torch.round, holds=lambda x: (x == x.round()).flatten(1).all(1))
+    return Rule(text=text, fix=torch.round, holds=lambda x: (x == x.round()).flatten(1).all(1), rounds=True)
