@@ -170,7 +170,7 @@ TITER: dict[str, dict[str, Any]] = {
     "jsma": {"titer": {"name": "jsma"}},
     "square": {
         "titer": {"name": "square", "queries": 500},
-        "titer, 400 queries": {"name": "square", "queries": 400},
+        "titer 400 queries": {"name": "square", "queries": 400},
     },
     "hopskipjump": {"titer": {"name": "hopskipjump", "queries": 2400}},
     "boundary": {"titer": {"name": "boundary", "queries": 2000}},
