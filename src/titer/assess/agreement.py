@@ -17,6 +17,7 @@ from titer.core.threat import Access
 
 CONSEQUENCE = "robustness overestimated"
 WEAK = "this attack's own numbers overestimate the robustness"
+ACCIDENTS = "this attack's successes may count accidents, and understate the robustness"
 PASS, FAIL, ALARM, NOT_APPLICABLE = "pass", "fail", "alarm", "not applicable"
 _TOLERANCE, _LOOSE = 0.01, 0.05
 
@@ -191,7 +192,7 @@ def confirmed(attack: str, wins: int, unconfirmed: int, *, randomised: bool) -> 
         unconfirmed: those of them that a second look, in another batch or at another draw, does not confirm.
         randomised: whether the model declares randomness: then some must differ.
     """
-    name = {"check": "successes-confirmed", "attack": attack, "consequence": WEAK}
+    name = {"check": "successes-confirmed", "attack": attack, "consequence": ACCIDENTS}
     if not wins:
         return name | not_applicable("there is no success to confirm")
     share = unconfirmed / wins
