@@ -12,7 +12,7 @@ from pydantic import Field
 
 from titer.core.errors import ContractError, Incompatible
 from titer.core.needs import Needs
-from titer.core.protocols import Attack, Defense, Modality
+from titer.core.protocols import Attack, Certifier, Defense, Detector, Explainer, Modality
 from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, Plugin, Spec, parse
 
@@ -90,6 +90,21 @@ def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Calla
     return _register("defenses", name, paper, threat_ids, frozenset())
 
 
+def certifier(name: str, *, paper: str, norms: tuple[str, ...]) -> Callable[[Factory], Factory]:
+    """Register a certifier: a factory of a callable that proves a radius for each row, in one of `norms`."""
+    return _register("certifiers", name, paper, (), frozenset(norms))
+
+
+def detector(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:
+    """Register a detector: a factory of a callable that is fitted on clean data and then scores inputs."""
+    return _register("detectors", name, paper, threat_ids, frozenset())
+
+
+def explainer(name: str, *, paper: str) -> Callable[[Factory], Factory]:
+    """Register an explainer: a factory of a callable that says which values of an input a decision rests on."""
+    return _register("explainers", name, paper, (), frozenset())
+
+
 def modality(name: str) -> Callable[[Factory], Factory]:
     """Register a modality: a factory of a callable that loads clinical data with its rules."""
     return _register("modalities", name, "", (), frozenset())
@@ -131,6 +146,21 @@ def make_defense(spec: Spec, where: str = "defenses") -> Defense:
 def make_modality(spec: Spec, where: str = "data") -> Modality:
     """Make a modality from its spec."""
     return cast(Modality, make("modalities", spec, where))
+
+
+def make_certifier(spec: Spec, where: str = "certifiers") -> Certifier:
+    """Make a certifier from its spec."""
+    return cast(Certifier, make("certifiers", spec, where))
+
+
+def make_detector(spec: Spec, where: str = "detectors") -> Detector:
+    """Make a detector from its spec."""
+    return cast(Detector, make("detectors", spec, where))
+
+
+def make_explainer(spec: Spec, where: str = "explainers") -> Explainer:
+    """Make an explainer from its spec."""
+    return cast(Explainer, make("explainers", spec, where))
 
 
 def load_data(spec: Spec, where: str = "data") -> ClinicalData:

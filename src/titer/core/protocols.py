@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from titer.core.model import Model
     from titer.core.outputs import Output
     from titer.core.record import ClinicalData, Recipe, Samples
-    from titer.core.threat import Region, Threat
+    from titer.core.threat import Logits, Region, Threat
 
 Progress = Callable[[str, float], None]
 """Called with what is running and the share of it that is done, 0 to 1."""
@@ -64,6 +64,69 @@ class Defense(Protocol):
 
         Raises:
             Incompatible: the defence cannot work on this model or data.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificates:
+    """What is proven of each row: `prediction` int64[N], -1 where it abstains, holds within `radius` float[N].
+
+    The radius is in the threat's own norm and unit, 0 where nothing is proven; `confidence` is 1 for a proof, and less
+    where it rests on sampling.
+    """
+
+    prediction: Tensor
+    radius: Tensor
+    confidence: float = 1.0
+
+
+class Certifier(Protocol):
+    """A certifier: proves that no input of a ball around a row changes the prediction."""
+
+    def __call__(self, model: Model, x: Tensor, threat: Threat, *, rng: Generator) -> Certificates:
+        """Return for each row of x [N, ...] the largest radius proven, at most the threat's eps where that is finite.
+
+        Raises:
+            Incompatible: the model or the threat is none that it can bound; the reason names the layer, and what it
+                supports.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alarm:
+    """A fitted detector: `score` from raw inputs [N, ...] to float[N], the larger the more suspicious.
+
+    `smooth` is a differentiable stand-in for an attacker who knows the detector and lowers its score: None where the
+    score is differentiable itself (then `score` is used). Neither changes the model.
+    """
+
+    name: str
+    score: Logits
+    smooth: Logits | None = None
+
+
+class Detector(Protocol):
+    """A detector of adversarial or shifted inputs, fitted on clean data of a model."""
+
+    def __call__(self, model: Model, train: TrainingData, *, rng: Generator) -> Alarm:
+        """Return the detector fitted on the training part; thresholds are set elsewhere, on the validation part.
+
+        Raises:
+            Incompatible: it cannot work on this model or data.
+        """
+        ...
+
+
+class Explainer(Protocol):
+    """An explainer: how much each value of an input speaks for a class."""
+
+    def __call__(self, model: Model, x: Tensor, target: Tensor, *, rng: Generator) -> Tensor:
+        """Return attributions shaped as x [N, ...] for the classes target int64[N]; positive speaks for the class.
+
+        Raises:
+            Incompatible: the model gives what it needs to nobody (gradients, a convolution).
         """
         ...
 

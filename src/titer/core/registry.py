@@ -148,7 +148,8 @@ class Shelf:
         self._walked = True
 
 
-SHELVES: dict[str, Shelf] = {name: Shelf(name) for name in ("attacks", "defenses", "modalities", "networks")}
+_NAMES = ("attacks", "defenses", "certifiers", "detectors", "explainers", "modalities", "networks")
+SHELVES: dict[str, Shelf] = {name: Shelf(name) for name in _NAMES}
 
 
 def parse(spec: Spec, where: str) -> tuple[str, dict[str, Any]]:
