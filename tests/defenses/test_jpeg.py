@@ -134,3 +134,14 @@ def test_it_stands_before_a_trained_defence(images):
 def test_quality_has_limits(quality):
     with pytest.raises(SpecError, match=r"quality = .* is not allowed"):
         make_defense({"name": "jpeg", "quality": quality})
+
+
+@pytest.mark.parametrize(("side", "count"), [(28, 700), (8, 3), (5, 2), (33, 40), (224, 300)])
+def test_many_grey_images_at_once_come_out_as_one_by_one(side, count, images):
+    """Exactly: 300 images of 224 rows are higher than the format allows for one."""
+    rng = torch.Generator().manual_seed(0)
+    x = (torch.rand((count, 1, side, side), generator=rng).cumsum(2) * 40).clamp(0, 255).round()
+    seen = _behind(_eye(side * side), images.data, (1, side, side), quality=40).logits(x).view(count, side, side)
+    for row in (0, 1, count // 2, count - 1):
+        alone = _pillow(x[row, 0].numpy().astype(np.uint8), 40)
+        np.testing.assert_array_equal(seen[row].numpy(), alone)

@@ -187,8 +187,9 @@ def _moved(rows: Rows, state: State, count: int) -> State:
     x_adv = state["x_adv"]
     ahead = rows.project(_stepped(rows, state))
     if count and rows.threat.budget.norm != "l1":
-        carried = torch.add(x_adv, x_adv - state["before"], alpha=1 - _MOMENTUM)
-        ahead = rows.project(carried.add_(ahead - x_adv, alpha=_MOMENTUM))
+        # x + m (ahead - x) + (1 - m) (x - before), in place: memory costs more than arithmetic.
+        carried = ahead.mul_(_MOMENTUM).add_(x_adv, alpha=2 - 2 * _MOMENTUM).sub_(state["before"], alpha=1 - _MOMENTUM)
+        ahead = rows.project(carried)
     return {**state, "x_adv": ahead, "before": x_adv}
 
 

@@ -18,6 +18,9 @@ from titer.core.plugins import defense
 from titer.core.protocols import Defense, TrainingData
 from titer.core.threat import Logits
 
+_BLOCK, _HIGHEST = 8, 65_000
+"""Pixels of a block's side, and the height that an image may have."""
+
 
 @defense(
     "jpeg",
@@ -74,12 +77,30 @@ def _compress(image: Any, x: Tensor, low: float, high: float, quality: int) -> T
     grey = ((x.detach() - low) * (255.0 / (high - low))).round().clamp(0, 255)
     pixels = grey.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
     if pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    out = np.stack([_round_trip(image, one, quality) for one in pixels])
-    if out.ndim == 3:
+        out = np.concatenate([_stacked(image, part, quality) for part in np.split(pixels[..., 0], _cuts(pixels))])
         out = out[..., None]
+    else:
+        out = np.stack([_round_trip(image, one, quality) for one in pixels])
     back = torch.from_numpy(out).to(x.device).permute(0, 3, 1, 2).to(x.dtype)
     return (back * ((high - low) / 255.0) + low).contiguous()
+
+
+def _cuts(pixels: np.ndarray) -> list[int]:
+    """Return where to cut images so that each stack keeps the format's limit on height."""
+    at_once = max(1, _HIGHEST // (pixels.shape[1] + _BLOCK))
+    return list(range(at_once, len(pixels), at_once))
+
+
+def _stacked(image: Any, pixels: np.ndarray, quality: int) -> np.ndarray:
+    """Return grey images [n, H, W] compressed as one tall image: what each by itself gives, many times as fast.
+
+    Blocks of 8 x 8 are coded by themselves, and an image whose height is no multiple of 8 is continued by its last
+    row, as libjpeg does at the end of an image. (Colour is halved in size first, which mixes neighbours.)
+    """
+    count, height, width = pixels.shape
+    more = -height % _BLOCK
+    tall = np.pad(pixels, ((0, 0), (0, more), (0, 0)), mode="edge").reshape(-1, width)
+    return _round_trip(image, tall, quality).reshape(count, height + more, width)[:, :height]
 
 
 def _round_trip(image: Any, pixels: np.ndarray, quality: int) -> np.ndarray:

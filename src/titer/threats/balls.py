@@ -116,7 +116,7 @@ class Linf:
 
     def ascend(self, x_adv: Tensor, grad: Tensor, step: float | Tensor) -> Tensor:
         """Step by `step` units along the sign of the gradient."""
-        return x_adv + (step * self.scaled(x_adv)) * grad.sign()
+        return grad.sign().mul_(step * self.scaled(x_adv)).add_(x_adv)  # in place: memory costs more than arithmetic
 
     def sample(self, x: Tensor, noise: Noise) -> Tensor:
         """Return uniform draws of the ball."""

@@ -43,9 +43,9 @@ class Box:
         return self._bound(self.low, x), self._bound(self.high, x)
 
     def ends(self, x_adv: Tensor, direction: Tensor) -> Tensor:
-        """Return bool[N, ...]: the value is at the end of the box that `direction` leads to."""
-        top = (x_adv >= self._bound(self.high, x_adv)) & (direction > 0)
-        return top | ((x_adv <= self._bound(self.low, x_adv)) & (direction < 0))
+        """Return bool[N, ...]: the value is at the end of the box that `direction` (0 counts as down) leads to."""
+        low, high = self.bounds(x_adv)
+        return torch.where(direction > 0, x_adv >= high, x_adv <= low)
 
     def _bound(self, value: float | Tensor, x: Tensor) -> Tensor:
         return torch.as_tensor(value, dtype=x.dtype, device=x.device)
@@ -107,7 +107,7 @@ def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> 
         if isinstance(rule, MutableMask):
             direction = torch.where(rule.mask.to(direction.device), direction, 0.0)
         elif isinstance(rule, Box):
-            direction = torch.where(rule.ends(x_adv, direction), 0.0, direction)
+            direction = direction.masked_fill(rule.ends(x_adv, direction), 0.0)
     return direction
 
 
