@@ -19,7 +19,8 @@ from titer.engine.bound_layers import Dense, Rectified, Reshaped
 from titer.engine.bounds import intervals, lowest, tightened
 from titer.engine.regions import Around, around, check_preprocessing, seen_by
 
-_SLACK = 1e-4
+SLACK = 1e-4
+"""Leads up to this, and a little more where logits are large, may be rounding."""
 _ROUNDING = 1e-5
 _WIDEST = 512
 _ROWS = 64
@@ -91,9 +92,7 @@ def leads(layers: Graph, region: Around, y: Tensor, bounding: Bounding, most: in
 
     A finer bounding is never below a coarser one.
     """
-    classes = layers.steps[-1].shape[0]
-    own = nn.functional.one_hot(y, classes).to(region.center.dtype)
-    slope = own.unsqueeze(1) - torch.eye(classes, dtype=own.dtype, device=own.device)
+    slope = lead_slopes(layers, y, region)
     last = len(layers.steps) - 1
     coarse = intervals(layers, region)
     least = lowest(layers, slope, last, coarse, region, bend=False)
@@ -101,13 +100,20 @@ def leads(layers: Graph, region: Around, y: Tensor, bounding: Bounding, most: in
         least = least.maximum(lowest(layers, slope, last, coarse, region))
     if bounding == "linear throughout":
         least = least.maximum(lowest(layers, slope, last, tightened(layers, region, most), region))
-    return least.masked_fill(own.bool(), torch.inf)
+    return least.scatter(1, y.unsqueeze(1), torch.inf)
+
+
+def lead_slopes(layers: Graph, y: Tensor, region: Around) -> Tensor:
+    """Return float[n, K, K]: the lead of class y int64[n] over each class, as slopes of the logits; its own is 0."""
+    classes = layers.steps[-1].shape[0]
+    own = nn.functional.one_hot(y, classes).to(region.center.dtype)
+    return own.unsqueeze(1) - torch.eye(classes, dtype=own.dtype, device=own.device)
 
 
 def proven(layers: Graph, region: Around, y: Tensor, bounding: Bounding, most: int | None = None) -> Tensor:
     """Return bool[n]: the network predicts y int64[n] in the whole region, with more lead than rounding explains."""
     with torch.no_grad():
-        slack = _SLACK + _ROUNDING * layers(region.center).abs().amax(1)
+        slack = SLACK + _ROUNDING * layers(region.center).abs().amax(1)
         return (leads(layers, region, y, bounding, most) > slack.unsqueeze(1)).all(1)
 
 

@@ -93,7 +93,7 @@ class Program:
 
 
 def nearest(program: Program, own: int, rival: int, floor: float, time_limit: float) -> float:
-    """Return a lower bound of the distance to the nearest input where `rival` is not behind `own`; eps if there is none.
+    """Return a lower bound of the distance to the nearest input where `rival` is not behind `own`; eps if none is.
 
     The bound is the distance itself, less a ten-thousandth, where the solver finishes. Distances below `floor` are
     known to be safe.
