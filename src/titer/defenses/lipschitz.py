@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,11 +20,15 @@ from titer.core.threat import Logits
 from titer.engine.bound_graph import Graph, graph
 from titer.engine.bound_layers import Affine, Convolved, Dense, Normalized, Shape
 from titer.engine.lipschitz import constant as lipschitz_constant
-from titer.engine.lipschitz import kernel_norm, measured, overlap
+from titer.engine.lipschitz import matrix_norm, measured, overlap
 from titer.engine.regions import check_preprocessing, seen_by
 from titer.training.loop import fit, fresh
 from titer.training.objectives import standard
 from titer.training.weights import digest
+
+
+_ROUNDED = 1.0 + 1e-4
+"""So that what is measured at the end, itself rounded up, is not above what was asked for."""
 
 
 @defense(
@@ -62,10 +66,11 @@ def lipschitz(
         x = train.train.x[:1]
         steepest = _steepest(model.rebuild, x, train.units[unit])
         net = _constrained(fresh(model.net, seed), seen_by(model.rebuild, x), constant / steepest, layers, seed)
-        recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
+        # No decay: the norms are held anyway, and torch's orthogonal keeps signs in the weights that decay would lose.
+        recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate, weight_decay=0.0)
         constrained = fit(model, net, replace(train, recipe=recipe), standard(train), seed=seed)
         assert constrained.net is not None
-        plain = _plain(constrained.net)
+        plain = _plain(constrained.net, model.net)
         stated = lipschitz_constant(graph(plain, seen_by(model.rebuild, x)), measured) * steepest
         return _with(constrained, plain, {"lipschitz": f"{stated:.6g} logits per {unit} in l2"})
 
@@ -103,7 +108,7 @@ def _constrained(net: nn.Module, x: Tensor, constant: float, kind: str, seed: in
                 orthogonal(step.layer.part)
             elif isinstance(step.layer, Dense | Convolved):
                 spectral_norm(step.layer.part, n_power_iterations=1)
-    parametrize.register_parametrization(last.layer.part, "weight", Factor(constant / rest))
+    parametrize.register_parametrization(last.layer.part, "weight", Factor(constant / rest / _ROUNDED))
     return net
 
 
@@ -139,15 +144,16 @@ class Factor(nn.Module):
         return f"{self.factor}"
 
 
-def _plain(net: nn.Module) -> nn.Module:
-    """Return a copy with the weights as they came out, at norm 1: power iterations only come near to a norm."""
-    plain = copy.deepcopy(net).eval()
-    for part in plain.modules():
+def _plain(net: nn.Module, like: nn.Module) -> nn.Module:
+    """Return `like` with the weights as they came out, at norm 1: power iterations only come near to a norm."""
+    plain = copy.deepcopy(like)
+    state = {name: value.clone() for name, value in net.state_dict().items() if "parametrizations." not in name}
+    for name, part in net.named_modules():
         if not parametrize.is_parametrized(part, "weight"):
             continue
-        factors = [one.factor for one in part.parametrizations.weight if isinstance(one, Factor)]  # type: ignore[union-attr]
-        parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
-        allowed = factors[0] if factors else 1.0
-        with torch.no_grad():
-            part.get_parameter("weight").div_(max(1.0, kernel_norm(part) / allowed))
+        given = cast("parametrize.ParametrizationList", cast("nn.ModuleDict", part.parametrizations)["weight"])
+        allowed = next((one.factor for one in given if isinstance(one, Factor)), 1.0)
+        weight = cast("Tensor", part.weight).detach()
+        state[f"{name}.weight"] = weight / max(1.0, matrix_norm(weight) / allowed)
+    plain.load_state_dict(state)
     return plain

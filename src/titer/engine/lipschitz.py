@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil, prod, sqrt
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from titer.engine.bound_graph import Graph, Step
 from titer.engine.bound_layers import Affine, Convolution, Convolved, Dense, Maximum, Normalized, Scaled, Shape, Sum
@@ -50,7 +50,7 @@ def measured(layer: Affine, shape: Shape) -> float:
     Long 2019, arXiv:1805.10408, theorem 6). An average's is bounded by its row and column sums (Schur).
     """
     if isinstance(layer, Dense):
-        return _ROUNDED * float(torch.linalg.matrix_norm(layer.part.weight.detach().double(), ord=2))
+        return _ROUNDED * matrix_norm(layer.part.weight)
     if isinstance(layer, Convolved):
         return _ROUNDED * _convolution(layer.part, shape)
     if isinstance(layer, Normalized | Scaled):
@@ -71,15 +71,14 @@ def overlap(part: Convolution) -> float:
     return sqrt(prod(patches))
 
 
-def kernel_norm(part: nn.Module) -> float:
-    """Return the spectral norm of a layer's weight as a matrix [out, everything else]."""
-    weight = part.get_parameter("weight").detach().double()
-    return float(torch.linalg.matrix_norm(weight.flatten(1), ord=2))
+def matrix_norm(weight: Tensor) -> float:
+    """Return the spectral norm of a weight as a matrix [out, everything else]."""
+    return float(torch.linalg.matrix_norm(weight.detach().double().flatten(1), ord=2))
 
 
 def _convolution(part: Convolution, shape: Shape) -> float:
     weight = part.weight.detach().double()
-    simple = overlap(part) * float(torch.linalg.matrix_norm(weight.flatten(1), ord=2))
+    simple = overlap(part) * matrix_norm(weight)
     grid = [
         side + max(_padding(part, dim), part.dilation[dim] * (part.kernel_size[dim] - 1))
         for dim, side in enumerate(shape[1:])
