@@ -29,7 +29,7 @@ ATTACKS = (
     {"name": "pgd", "steps": 20, "restarts": 2},
     {"name": "apgd", "steps": 20},
     {"name": "fmn", "steps": 30},
-)  # fmt: skip
+)
 
 
 def _dense(seed, widths=(6, 5), inputs=3, classes=3):
@@ -42,9 +42,15 @@ def _dense(seed, widths=(6, 5), inputs=3, classes=3):
 def _convolutional(seed):
     torch.manual_seed(seed)
     net = nn.Sequential(
-        nn.Conv2d(1, 3, 3, padding=1, stride=2), nn.BatchNorm2d(3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(),
-        nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3),
-    )  # fmt: skip
+        nn.Conv2d(1, 3, 3, padding=1, stride=2),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(12, 6),
+        nn.ReLU(),
+        nn.Linear(6, 3),
+    )
     nn.init.uniform_(net[1].running_var, 0.2, 1.0)
     return network_model("convolutional", net, lambda x: 2 * x - 1, {})
 
@@ -83,9 +89,11 @@ def test_no_attack_succeeds_inside_a_certified_radius(make, shape, seed, norm):
         rows = found.radius >= smallest
         for spec in tried:
             inside = threat.at(smallest)
-            at = x[rows] + torch.randn(x[rows].shape, generator=rng) if spec is None else make_attack(spec)(
-                model, x[rows], y[rows], inside, rng=rng
-            )  # fmt: skip
+            at = (
+                x[rows] + torch.randn(x[rows].shape, generator=rng)
+                if spec is None
+                else make_attack(spec)(model, x[rows], y[rows], inside, rng=rng)
+            )
             assert torch.equal(model.logits(inside.project(at, x[rows])).argmax(1), y[rows]), (name, spec)
 
 
@@ -214,6 +222,6 @@ def test_a_model_wrapped_in_another_step_is_refused():
     model = _dense(0)
     jpeg_like = type(model)(
         name="wrapped", logits=model.logits, net=model.net, rebuild=model.rebuild, surrogate=model.logits
-    )  # fmt: skip
+    )
     with pytest.raises(Incompatible, match="wrapped is randomised or not differentiable"):
         _certify("crown", jpeg_like, torch.rand(2, 3), _threat("linf", 0.1))

@@ -75,7 +75,7 @@ def test_it_refuses_a_norm_that_it_proves_nothing_in(certify, plugin):
 
 
 def test_it_refuses_what_it_cannot_see_through(certify, plugin, images):
-    hidden = replace(images.model, draw=lambda rng: images.model.logits)
+    hidden = replace(images.model, draw=lambda _: images.model.logits)
     with pytest.raises(Incompatible, match="randomised"):
         certify(model=hidden)
     with pytest.raises(Incompatible, match="classes"):

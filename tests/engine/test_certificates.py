@@ -98,7 +98,7 @@ def test_nothing_is_certified_where_the_weights_do_not_decide_alone(images, imag
     assert bool(certified(images.model, x, y, threat).any())
     others = (
         images.model.limited("scores"),
-        replace(images.model, draw=lambda rng: images.model.logits),
+        replace(images.model, draw=lambda _: images.model.logits),
         replace(images.model, surrogate=images.model.logits),
         replace(images.model, logits=lambda x: -images.model.logits(x)),
         replace(images.model, output="labels"),

@@ -27,7 +27,7 @@ _GROWTH = 1.5
 _PARTS = 64
 
 
-@certifier("exact", paper="Tjeng, Xiao, Tedrake 2019, arXiv:1711.07356, eq. 6 to 11", norms=_NORMS)
+@certifier("exact", paper="Tjeng, Xiao, Tedrake 2019, arXiv:1711.07356, section 4", norms=_NORMS)
 def exact(*, units: Count = 300, time_limit: Positive = 10.0) -> Certifier:
     """Complete verification.
 

@@ -13,7 +13,7 @@ from titer.engine.certificates import searched
 _NORMS = ("linf", "l2", "l1")
 
 
-@certifier("interval-bounds", paper="Gowal et al. 2018, arXiv:1810.12715, eq. 5 and 6", norms=_NORMS)
+@certifier("interval-bounds", paper="Gowal et al. 2018, arXiv:1810.12715, section 3", norms=_NORMS)
 def interval_bounds(*, steps: Count = 10) -> Certifier:
     """Interval bounds.
 

@@ -31,7 +31,7 @@ _STARTED = 0.1
 
 @defense(
     "interval-training",
-    paper="Gowal et al. 2018, arXiv:1810.12715, eq. 10 to 12; CROWN-IBP: Zhang et al. 2020, arXiv:1906.06316, eq. 13",
+    paper="Gowal et al. 2018, arXiv:1810.12715, section 3; CROWN-IBP: Zhang et al. 2020, arXiv:1906.06316",
 )
 def interval_training(
     *,
@@ -103,7 +103,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounded:
-    """The objective: cross-entropy of the clean logits, and of the worst logits inside the budget (eq. 12)."""
+    """The objective: cross-entropy of the clean logits, and of the worst logits inside the budget (section 3 of Gowal et al.)."""
 
     rebuild: Callable[[nn.Module], Logits]
     threat: Threat

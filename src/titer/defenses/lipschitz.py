@@ -26,7 +26,6 @@ from titer.training.loop import fit, fresh
 from titer.training.objectives import standard
 from titer.training.weights import digest
 
-
 _ROUNDED = 1.0 + 1e-4
 """So that what is measured at the end, itself rounded up, is not above what was asked for."""
 

@@ -57,17 +57,13 @@ def randomized_smoothing(
         assert model.net is not None
         seed = int(torch.randint(2**62, (1,), generator=rng))
         contrast = Contrast(usual=_usual(train.train.x)) if per_image else None
-        noise = Smoothed(
-            base=model.logits, sigma=sigma * train.units[unit], draws=draws, vote=vote, contrast=contrast
-        )  # fmt: skip
+        noise = Smoothed(base=model.logits, sigma=sigma * train.units[unit], draws=draws, vote=vote, contrast=contrast)
         objective = UnderNoise(noise=noise, penalty=penalty(train))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
         start = model.net if warm_start else fresh(model.net, seed)
         base = fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
         smoothed = replace(noise, base=base.logits)
-        return replace(
-            base, logits=lambda x: smoothed(generator(seed, "answers"))(x), draw=smoothed, rebuild=None
-        )  # fmt: skip
+        return replace(base, logits=lambda x: smoothed(generator(seed, "answers"))(x), draw=smoothed, rebuild=None)
 
     return run
 

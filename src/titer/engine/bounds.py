@@ -1,8 +1,8 @@
 """Bounds of what a network computes on a set of inputs: intervals forwards, linear functions backwards.
 
-Intervals: Gowal et al. 2018, arXiv:1810.12715, eq. 5 and 6. Linear functions: CROWN, Zhang, Weng, Chen, Hsieh, Daniel
+Intervals: Gowal et al. 2018, arXiv:1810.12715, section 3. Linear functions: CROWN, Zhang, Weng, Chen, Hsieh, Daniel
 2018, arXiv:1811.00866, section 3.2 and table 1, with the adaptive lower slope of a ReLU; on graphs of layers as in Xu
-et al. 2020, arXiv:2002.12920, algorithm 1.
+et al. 2020, arXiv:2002.12920.
 """
 
 from __future__ import annotations

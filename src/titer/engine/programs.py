@@ -1,7 +1,7 @@
 """A ReLU network on a set of inputs as a mixed-integer linear program (Tjeng, Xiao, Tedrake 2019, arXiv:1711.07356).
 
-Each unit that may be on or off gets a variable for what it puts out and a binary one for which of the two it is (eq. 6
-to 9 of the paper, with bounds of the unit as its constants); all others are linear already.
+Each unit that may be on or off gets a variable for what it puts out and a binary one for which of the two it is
+(section 4 of the paper, with bounds of the unit as its constants); all others are linear already.
 """
 
 from __future__ import annotations
@@ -102,11 +102,13 @@ def nearest(program: Program, own: int, rival: int, floor: float, time_limit: fl
     ahead = program.logits[own] - program.logits[rival]
     tie = _TIE + program.base[rival] - program.base[own]
     variables = len(program.low)
-    rows = vstack([
-        hstack([program.rows, csr_array((program.rows.shape[0], extra))]),
-        moved,
-        csr_array(np.concatenate([ahead, np.zeros(variables - len(ahead) + extra)])[None]),
-    ])  # fmt: skip
+    rows = vstack(
+        [
+            hstack([program.rows, csr_array((program.rows.shape[0], extra))]),
+            moved,
+            csr_array(np.concatenate([ahead, np.zeros(variables - len(ahead) + extra)])[None]),
+        ]
+    )
     low = np.concatenate([program.low, np.zeros(extra - 1), [floor]])
     high = np.concatenate([program.high, np.full(extra - 1, np.inf), [program.eps]])
     cost = np.zeros(variables + extra)
@@ -170,11 +172,13 @@ def _switched(
     def switched(values: np.ndarray) -> Any:
         return csr_array((values, (own, first + own)), shape=switches)
 
-    rows = vstack([
-        hstack([entering - out, csr_array(switches)]),
-        hstack([out, switched(-high)]),
-        hstack([out - entering, switched(-low)]),
-    ])  # fmt: skip
+    rows = vstack(
+        [
+            hstack([entering - out, csr_array(switches)]),
+            hstack([out, switched(-high)]),
+            hstack([out - entering, switched(-low)]),
+        ]
+    )
     constant = base[places].numpy()
     limits = np.concatenate([-constant, np.zeros(len(places)), constant - low])
     on = (before.low[0].flatten() >= 0).to(flat)
