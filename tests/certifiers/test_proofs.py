@@ -1,6 +1,6 @@
 """Intervals, CROWN and the integer program: sound against attacks, ordered by strength, and the last one exact."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ ATTACKS = (
 def _dense(seed, widths=(6, 5), inputs=3, classes=3):
     torch.manual_seed(seed)
     sizes = (inputs, *widths)
-    parts = [p for a, b in zip(sizes, sizes[1:], strict=False) for p in (nn.Linear(a, b), nn.ReLU())]
+    parts = [p for a, b in pairwise(sizes) for p in (nn.Linear(a, b), nn.ReLU())]
     return network_model("dense", nn.Sequential(*parts, nn.Linear(sizes[-1], classes)), lambda x: 2 * x - 1, {})
 
 

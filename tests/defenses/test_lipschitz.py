@@ -1,4 +1,4 @@
-"""Lipschitz-constrained networks: the stated constant holds for every pair of inputs; what cannot be held is refused."""
+"""Lipschitz-constrained networks: the stated constant holds, and what cannot be held is refused."""
 
 import math
 import re

@@ -57,13 +57,12 @@ def test_a_majority_counts_votes_and_lends_the_means_gradient(smoothed, images):
     assert bool((aligned > 0.99).all())
 
 
-def test_an_attack_over_its_draws_is_at_least_as_strong_as_one_without(smoothed, images, image_threat):
+def test_it_falls_to_an_attack_over_its_draws(smoothed, images, image_threat):
     x, y, threat = images.test.x[:60], images.test.y[:60], image_threat("linf", 16.0)
-    over_draws = attack_rows(make_attack({"name": "pgd", "steps": 10}), smoothed, x, y, threat).robust_accuracy
-    plain = attack_rows(make_attack({"name": "pgd", "steps": 10}), images.model, x, y, threat)
-    moved = smoothed.draw(torch.Generator().manual_seed(9))(plain.proposal.x_adv).argmax(1) == y
-    assert over_draws <= float(moved.float().mean())
-    assert over_draws < 0.9, "noise is no proof against Linf"
+    attacked = attack_rows(make_attack({"name": "pgd", "steps": 10}), smoothed, x, y, threat)
+    random = threat.project(x + 16.0 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).sign(), x)
+    assert float((smoothed.logits(random).argmax(1) == y).float().mean()) > 0.85
+    assert attacked.robust_accuracy < 0.6, "noise is no proof against Linf, and its gradient no riddle"
 
 
 def test_noise_per_image_follows_its_contrast(images):

@@ -83,9 +83,19 @@ def _convolution(part: Convolution, shape: Shape) -> float:
         side + max(_padding(part, dim), part.dilation[dim] * (part.kernel_size[dim] - 1))
         for dim, side in enumerate(shape[1:])
     ]
-    if prod(grid) > _FREQUENCIES or max(part.dilation) > 1:
+    if prod(grid) > _FREQUENCIES:
         return simple
-    return min(simple, max(_circular(kernels, grid) for kernels in weight.chunk(part.groups)))
+    return min(simple, max(_circular(_spread(one, part.dilation), grid) for one in weight.chunk(part.groups)))
+
+
+def _spread(weight: Tensor, dilation: tuple[int, ...]) -> Tensor:
+    """Return kernels [out, in, ...] with the zeros that a dilation puts between their values."""
+    for dim, step in enumerate(dilation, start=2):
+        shape = list(weight.shape)
+        shape[dim] = step * (shape[dim] - 1) + 1
+        places = torch.arange(0, shape[dim], step, device=weight.device)
+        weight = weight.new_zeros(shape).index_copy(dim, places, weight)
+    return weight
 
 
 def _circular(weight: Tensor, grid: list[int]) -> float:

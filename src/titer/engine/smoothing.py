@@ -14,7 +14,8 @@ from titer.core.threat import Logits
 Vote = Literal["mean", "majority"]
 
 _SMALLEST = 1e-6
-_PASSED_ROWS = 2048
+_NUMBERS = 2**22
+"""How many numbers are passed at once: 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,9 +52,7 @@ class Smoothed:
         """
 
         def logits(x: Tensor) -> Tensor:
-            noisy = torch.cat([noised(x, self.spread(x), rng) for _ in range(self.draws)])
-            chances = torch.cat([self.base(part) for part in noisy.split(_PASSED_ROWS)]).softmax(1)
-            chances = chances.view(self.draws, len(x), -1)
+            chances = torch.cat([self._chances(x, rng, many) for many in self._groups(x)])
             shares = chances.mean(0)
             if self.vote == "majority":
                 counted = functional.one_hot(chances.argmax(2), chances.shape[2]).to(shares).mean(0)
@@ -61,6 +60,16 @@ class Smoothed:
             return shares.clamp_min(_SMALLEST).log() if self.vote == "mean" else _log_votes(shares)
 
         return logits
+
+    def _groups(self, x: Tensor) -> list[int]:
+        """Return how many copies of all rows are passed at once, time after time: few rows alone waste a pass."""
+        many = max(1, min(self.draws, _NUMBERS // max(1, x.numel())))
+        return [min(many, self.draws - done) for done in range(0, self.draws, many)]
+
+    def _chances(self, x: Tensor, rng: Generator, copies: int) -> Tensor:
+        """Return the probabilities [copies, N, K] of noisy copies of the rows."""
+        noisy = torch.cat([noised(x, self.spread(x), rng) for _ in range(copies)])
+        return self.base(noisy).softmax(1).view(copies, len(x), -1)
 
     def spread(self, x: Tensor) -> Tensor:
         """Return the noise's standard deviation for each row, broadcastable against `x`, in raw values."""
