@@ -10,7 +10,12 @@ from titer.core.registry import SHELVES
 from titer.training.weights import digest
 
 DEFENSES = SHELVES["defenses"].all()
-SMALLEST = {"adversarial-training": {"eps": 4.0, "unit": "grey level", "epochs": 1}}
+SMALLEST = {
+    "adversarial-training": {"eps": 4.0, "unit": "grey level", "epochs": 1},
+    "interval-training": {"eps": 1.0, "unit": "grey level", "epochs": 1},
+    "lipschitz": {"constant": 0.5, "unit": "grey level", "epochs": 1},
+    "randomized-smoothing": {"sigma": 10.0, "unit": "grey level", "draws": 2, "epochs": 1},
+}
 """The settings that a defence cannot do without, and that make it quick."""
 
 

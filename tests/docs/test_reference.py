@@ -39,6 +39,7 @@ TABLES: dict[str, Any] = {
 SHELF_PAGES = {
     "attacks": REFERENCE / "attacks-and-defenses.md",
     "defenses": REFERENCE / "attacks-and-defenses.md",
+    "certifiers": REFERENCE / "certifiers.md",
     "modalities": PLAN,
     "networks": PLAN,
 }

@@ -1,5 +1,6 @@
 """A certificate is sound: no attack ever wins a certified row, and easy rows are certified."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -79,9 +80,28 @@ def test_on_a_linear_model_it_is_exact():
     assert torch.equal(certified(model, x, y, _threat("linf", 0.1)), expected)
 
 
-def test_other_networks_are_left_to_the_attacks(images, image_threat):
-    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
-    model = network_model("conv", net, lambda x: x, {})
-    x, y = images.test.x[:5], images.test.y[:5]
-    assert not bool(certified(model, x, y, image_threat("linf", 1e-6)).any())
-    assert not bool(certified(images.model.limited("scores"), x, y, image_threat("linf", 1e-6)).any())
+def test_convolutions_are_certified_and_other_networks_left_to_the_attacks(images, image_threat):
+    x = images.test.x[:40]
+    for middle, some in ((nn.ReLU(), True), (nn.Tanh(), False)):
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), middle, nn.Flatten(), nn.Linear(72, 2))
+        model = network_model("conv", net, lambda x: (x - 128) / 32, {})
+        y = model.logits(x).argmax(1)
+        safe = certified(model, x, y, image_threat("linf", 0.5))
+        assert bool(safe.any()) is some
+        found = make_attack("pgd")(model, x, y, image_threat("linf", 0.5), rng=torch.Generator().manual_seed(0))
+        assert not bool(((model.logits(found).argmax(1) != y) & safe).any())
+
+
+def test_nothing_is_certified_where_the_weights_do_not_decide_alone(images, image_threat):
+    x, y, threat = images.test.x[:20], images.test.y[:20], image_threat("linf", 1e-3)
+    assert bool(certified(images.model, x, y, threat).any())
+    others = (
+        images.model.limited("scores"),
+        replace(images.model, draw=lambda _: images.model.logits),
+        replace(images.model, surrogate=images.model.logits),
+        replace(images.model, logits=lambda x: -images.model.logits(x)),
+        replace(images.model, output="labels"),
+    )
+    for model in others:
+        assert not bool(certified(model, x, y, threat).any())

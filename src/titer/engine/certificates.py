@@ -1,129 +1,184 @@
-"""Rows that no attack can win, proven cheaply beforehand: for networks that are a stack of linear layers and ReLUs.
+"""Proofs that a prediction holds on a set of inputs: which rows no attack can win, and how far each is safe.
 
-Linear bounds are propagated backwards through the layers (CROWN: Zhang, Weng, Chen, Hsieh, Daniel 2018,
-arXiv:1811.00866, section 3.2 and table 1, adaptive lower slopes). The threat is widened to a box, so the proof holds
-for every norm and rule; what is not proven may still be safe, and is attacked.
+Intervals and linear bounds (see `engine.bounds`) of the lead of the predicted class over every other. What is not
+proven may still be safe, and is attacked.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.threat import Threat
+from titer.engine.bound_graph import Graph, graph
+from titer.engine.bound_layers import Dense, Rectified, Reshaped
+from titer.engine.bounds import intervals, lowest, tightened
+from titer.engine.regions import Around, around, check_preprocessing, seen_by
 
-_SLACK = 1e-4
+SLACK = 1e-4
+"""Leads up to this, and a little more where logits are large, may be rounding."""
+_ROUNDING = 1e-5
 _WIDEST = 512
-_PASSED = (nn.Flatten, nn.Dropout, nn.Identity)
+_ROWS = 64
+_NUMBERS = 2**25
+_AGREEMENT = 1e-3
+
+Bounding = Literal["interval", "linear", "linear throughout"]
+"""`interval`: intervals alone. `linear`: linear bounds of the lead, on intervals of the layers before (CROWN-IBP).
+`linear throughout`: linear bounds of every layer (CROWN).
+"""
 
 
-class _Layer(NamedTuple):
-    weight: Tensor
-    bias: Tensor
+class Proof(Protocol):
+    """Tries to prove rows."""
 
-
-class _Interval(NamedTuple):
-    low: Tensor
-    high: Tensor
+    def __call__(self, rows: Tensor, eps: Tensor) -> Tensor:
+        """Return bool[n]: the prediction of each of the rows int64[n] holds within its own eps float[n]."""
+        ...
 
 
 def certified(model: Model, x: Tensor, y: Tensor, threat: Threat) -> Tensor:
-    """Return bool[N]: the prediction is y at every input of the threat around `x` [N, ...]; False where unknown."""
-    nothing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    layers = None if model.net is None or model.rebuild is None else _layers(model.net)
-    if layers is None or model.output != "classes" or model.draw is not None or model.surrogate is not None:
-        return nothing
-    if not len(x) or model.access != "gradient":
-        return nothing
-    box = _box(model, x, threat)
-    if not bool((box.low.isfinite() & box.high.isfinite()).all()):
-        return nothing
-    # The lead of the true class over every other, as one more linear layer: [N, K, K], its own row is zero.
-    own = nn.functional.one_hot(y, layers[-1].weight.shape[0]).to(x.dtype)
-    lead = own.unsqueeze(1) - torch.eye(own.shape[1], dtype=x.dtype, device=x.device)
-    lowest = _lowest(lead, layers, _inner(layers, box), box).masked_fill(own.bool(), float("inf"))
-    return (lowest > _SLACK).all(1)
+    """Return bool[N]: the prediction is y at every input of the threat around `x` [N, ...]; False where unknown.
 
-
-def _layers(net: nn.Module) -> list[_Layer] | None:
-    """Return the linear layers of a stack with a ReLU between each two, or None for any other network."""
-    parts = [part for part in net.modules() if not list(part.children()) and not isinstance(part, _PASSED)]
-    if any(not isinstance(part, nn.Sequential) for part in net.modules() if list(part.children())):
-        return None
-    linear, between = parts[::2], parts[1::2]
-    if not parts or len(parts) % 2 == 0 or not all(isinstance(part, nn.ReLU) for part in between):
-        return None
-    layers = [
-        _Layer(part.weight, torch.zeros_like(part.weight[:, 0]) if part.bias is None else part.bias)
-        for part in linear
-        if isinstance(part, nn.Linear)
-    ]
-    narrow = all(layer.weight.shape[0] <= _WIDEST for layer in layers)
-    return layers if len(layers) == len(linear) and narrow else None
-
-
-def _box(model: Model, x: Tensor, threat: Threat) -> _Interval:
-    """Return the box around the threat as the first layer sees it: preprocessing is monotone in each value."""
-    reach = threat.budget.eps * threat.budget.scaled(x) if threat.budget.norm != "l0" else torch.full_like(x, torch.inf)
-    low, high = x - reach, x + reach
-    bounds = threat.bounds(x)
-    if bounds is not None:
-        low, high = low.maximum(bounds[0]).minimum(x), high.minimum(bounds[1]).maximum(x)
-    seen = _Capture()
-    assert model.rebuild is not None
-    model.rebuild(seen)(low)
-    at_low = seen.input
-    model.rebuild(seen)(high)
-    return _Interval(at_low.minimum(seen.input).flatten(1), at_low.maximum(seen.input).flatten(1))
-
-
-class _Capture(nn.Module):
-    """Keeps what it is given."""
-
-    input: Tensor
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.input = x.detach()
-        return x.flatten(1)[:, :1]
-
-
-def _inner(layers: list[_Layer], box: _Interval) -> list[_Interval]:
-    """Return the bounds of what enters each ReLU, one layer after another."""
-    found: list[_Interval] = []
-    for depth in range(1, len(layers)):
-        weight = layers[depth - 1].weight.expand(len(box.low), -1, -1)
-        low = _lowest(weight, layers[: depth - 1], found, box, layers[depth - 1].bias)
-        high = -_lowest(-weight, layers[: depth - 1], found, box, -layers[depth - 1].bias)
-        found.append(_Interval(low, high))
-    return found
-
-
-def _lowest(
-    slope: Tensor, layers: list[_Layer], inner: list[_Interval], box: _Interval, bias: Tensor | None = None
-) -> Tensor:
-    """Return the least value float[n, m] of `slope` [n, m, width] times what the layers put out, plus `bias`.
-
-    Without `bias` the last of `layers` is a linear layer without a ReLU behind it; with it, each has one.
+    Stacks of narrow linear layers get linear bounds throughout; all others those that cost a few passes.
     """
-    least = torch.zeros_like(slope[..., 0]) if bias is None else bias.expand(slope.shape[:2])
-    for depth in reversed(range(len(layers))):
-        if bias is not None or depth < len(layers) - 1:
-            slope, offset = _through_relu(slope, inner[depth])
-            least = least + offset
-        least = least + slope @ layers[depth].bias
-        slope = slope @ layers[depth].weight
-    low, high = box.low.unsqueeze(-1), box.high.unsqueeze(-1)
-    return least + (slope.clamp_min(0) @ low + slope.clamp_max(0) @ high).squeeze(-1)
+    safe = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    try:
+        layers = readable(model, x) if len(x) else None
+    except Incompatible:
+        layers = None
+    if layers is None or model.rebuild is None:
+        return safe
+    bounding: Bounding = "linear throughout" if _narrow(layers) else "linear"
+    for rows in torch.arange(len(x), device=x.device).split(_at_once(layers)):
+        eps = torch.full((len(rows),), threat.budget.eps, dtype=x.dtype, device=x.device)
+        region = around(model.rebuild, x[rows], threat, eps)
+        if not bool((region.box.low.isfinite() & region.box.high.isfinite()).all()):
+            return torch.zeros_like(safe)
+        safe[rows] = proven(layers, region, y[rows], bounding)
+    return safe
 
 
-def _through_relu(slope: Tensor, before: _Interval) -> tuple[Tensor, Tensor]:
-    """Return slope and offset below `slope` times relu(z), for z in its interval (table 1)."""
-    low, high = before.low.unsqueeze(1), before.high.unsqueeze(1)
-    steep = (high.clamp_min(0) / (high.clamp_min(0) - low.clamp_max(0)).clamp_min(1e-12)).clamp_max(1.0)
-    flat = torch.where(low >= 0, 1.0, torch.where(high <= 0, 0.0, (high > -low).to(slope.dtype)))
-    rising, falling = slope.clamp_min(0), slope.clamp_max(0)
-    offset = (falling * (-low.clamp_max(0) * steep)).sum(-1)
-    return rising * flat + falling * steep, offset
+def readable(model: Model, x: Tensor) -> Graph:
+    """Return the layers of a model whose weights can be read, after a look whether they alone decide.
+
+    Raises:
+        Incompatible: no network, a step before or after it that no proof can follow, or a layer without bounds.
+    """
+    if model.output != "classes":
+        raise Incompatible(f"certificates are of classes, and {model.name} returns {model.output}")
+    if model.net is None or model.rebuild is None or model.access != "gradient":
+        raise Incompatible(f"a proof reads the network's weights, and {model.name} shows none")
+    if model.draw is not None or model.surrogate is not None:
+        raise Incompatible(f"{model.name} is randomised or not differentiable: no bound follows a step outside its net")
+    check_preprocessing(model.rebuild, x)
+    with torch.no_grad():
+        seen = seen_by(model.rebuild, x[:2])
+        layers = graph(model.net, seen)
+        ours, theirs = layers(seen), model.logits(x[:2])
+    if ours.shape != theirs.shape or not torch.allclose(
+        ours, theirs, rtol=0.0, atol=_AGREEMENT * (1 + float(theirs.abs().max()))
+    ):
+        raise Incompatible(f"{model.name} answers otherwise than the layers of its network, and cannot be bounded")
+    return layers
+
+
+def leads(layers: Graph, region: Around, y: Tensor, bounding: Bounding, most: int | None = None) -> Tensor:
+    """Return float[n, K], a lower bound of the lead of class y int64[n] over every other; its own is infinite.
+
+    A finer bounding is never below a coarser one.
+    """
+    slope = lead_slopes(layers, y, region)
+    last = len(layers.steps) - 1
+    coarse = intervals(layers, region)
+    least = lowest(layers, slope, last, coarse, region, bend=False)
+    if bounding != "interval":
+        least = least.maximum(lowest(layers, slope, last, coarse, region))
+    if bounding == "linear throughout":
+        least = least.maximum(lowest(layers, slope, last, tightened(layers, region, most), region))
+    return least.scatter(1, y.unsqueeze(1), torch.inf)
+
+
+def lead_slopes(layers: Graph, y: Tensor, region: Around) -> Tensor:
+    """Return float[n, K, K]: the lead of class y int64[n] over each class, as slopes of the logits; its own is 0."""
+    classes = layers.steps[-1].shape[0]
+    own = nn.functional.one_hot(y, classes).to(region.center.dtype)
+    return own.unsqueeze(1) - torch.eye(classes, dtype=own.dtype, device=own.device)
+
+
+def proven(layers: Graph, region: Around, y: Tensor, bounding: Bounding, most: int | None = None) -> Tensor:
+    """Return bool[n]: the network predicts y int64[n] in the whole region, with more lead than rounding explains."""
+    with torch.no_grad():
+        slack = SLACK + _ROUNDING * layers(region.center).abs().amax(1)
+        return (leads(layers, region, y, bounding, most) > slack.unsqueeze(1)).all(1)
+
+
+def prover(model: Model, layers: Graph, x: Tensor, y: Tensor, threat: Threat, bounding: Bounding) -> Proof:
+    """Return the proof of predictions y int64[N] of rows `x` [N, ...] by one kind of bounds."""
+    assert model.rebuild is not None
+    rebuild, many = model.rebuild, _at_once(layers)
+
+    def prove(rows: Tensor, eps: Tensor) -> Tensor:
+        parts = zip(rows.split(many), eps.split(many), strict=True)
+        regions = ((part, around(rebuild, x[part], threat, size)) for part, size in parts)
+        return torch.cat([proven(layers, region, y[part], bounding) for part, region in regions])
+
+    return prove
+
+
+def largest(prove: Proof, low: Tensor, eps: float, steps: int) -> Tensor:
+    """Return float[N], the largest budgets found by bisection between `low` float[N], proven already, and `eps`.
+
+    What is proven at `eps` itself costs one try; all others `steps` more, for a width of eps / 2^steps. Every number
+    returned was proven as it stands, so that it holds where bounds are not monotone too.
+    """
+    high = torch.full_like(low, eps)
+    rows = (low < high).nonzero().flatten()
+    if len(rows):
+        whole = prove(rows, high[rows])
+        low = low.index_put((rows[whole],), high[rows[whole]])
+    for _ in range(steps):
+        rows = (low < high).nonzero().flatten()
+        if not len(rows):
+            break
+        middle = (low[rows] + high[rows]) / 2
+        holds = prove(rows, middle)
+        low = low.index_put((rows,), torch.where(holds, middle, low[rows]))
+        high = high.index_put((rows,), torch.where(holds, high[rows], middle))
+    return low
+
+
+def searched(
+    model: Model, x: Tensor, threat: Threat, boundings: tuple[Bounding, ...], steps: int, norms: tuple[str, ...]
+) -> tuple[Graph, Tensor, Tensor]:
+    """Return layers, predictions int64[N] and proven radii float[N] by bisection, the cheapest bounding first.
+
+    Each next bounding starts from what the one before has proven.
+
+    Raises:
+        Incompatible: a norm that no bound is for, or a model that cannot be read.
+    """
+    if threat.budget.norm not in norms:
+        raise Incompatible(f"{threat.name}: a proof is in {', '.join(norms)}, not in {threat.budget.norm}")
+    layers = readable(model, x)
+    with torch.no_grad():
+        y = torch.cat([model.logits(part) for part in x.split(_ROWS)]).argmax(1)
+    radius = torch.zeros(len(x), dtype=x.dtype, device=x.device)
+    for bounding in boundings:
+        radius = largest(prover(model, layers, x, y, threat, bounding), radius, threat.budget.eps, steps)
+    return layers, y, radius
+
+
+def _at_once(layers: Graph) -> int:
+    """Return how many rows are bounded at once: the bounds of every step are kept."""
+    return max(1, min(_ROWS, _NUMBERS // sum(torch.Size(one.shape).numel() for one in layers.steps)))
+
+
+def _narrow(layers: Graph) -> bool:
+    """Return whether it is a stack of linear layers of few units: linear bounds of every layer are cheap there."""
+    stack = all(isinstance(one.layer, Dense | Rectified | Reshaped) or not one.inputs for one in layers.steps)
+    return stack and all(one.shape[-1] <= _WIDEST for one in layers.steps if isinstance(one.layer, Dense))
