@@ -69,8 +69,8 @@ def _disagreement(model: Model, chosen: list[Explainer], seed: int) -> Logits:
 def _smooth(model: Model, x: Tensor) -> Logits:
     """Return a stand-in with a slope: integrated gradients against Grad-CAM, or against gradient times input.
 
-    Libraries give explanations without a graph. Slopes of slopes vanish in the flat parts of ReLU networks, but a change
-    of the input still moves what it is multiplied with, and the maps of the convolution.
+    Libraries give explanations without a graph. Slopes of slopes vanish in the flat parts of ReLU networks, but a
+    change of the input still moves what it is multiplied with, and the maps of the convolution.
     """
     needs_gradient("explainer-disagreement", model, x)
     try:

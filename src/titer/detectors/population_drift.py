@@ -63,9 +63,8 @@ def population_drift(
 
         def look(batch: Tensor, before: int) -> Drift:
             if tuple(batch.shape[1:]) != shape or len(batch) < _FEWEST:
-                raise Incompatible(
-                    f"population-drift takes batches of {_FEWEST} rows or more of shape {shape}, not {tuple(batch.shape)}"
-                )
+                wanted = f"batches of {_FEWEST} rows or more of shape {shape}"
+                raise Incompatible(f"population-drift takes {wanted}, not {tuple(batch.shape)}")
             found = _tested(test, reference, _seen(see, batch), level, derive(seed, before))
             return Drift(p_value=found.p_value, level=level, statistic=found.statistic)
 

@@ -32,10 +32,11 @@ class Attention:
         """Return the maps float[N, ...] of x's sides for the classes target int64[N]; with a graph if x asks for it."""
         graph = x.requires_grad and torch.is_grad_enabled()
         maps, logits = self._maps(x if graph else x.detach().requires_grad_())
-        spoken = speaks_for(self.model.output, logits, target)
-        if not spoken.requires_grad:
+        if not logits.requires_grad:
             raise Incompatible(f"{self.model.name} gives no gradients, and Grad-CAM needs them")
-        slope = torch.autograd.grad(spoken.sum(), maps, create_graph=graph)[0]
+        with torch.enable_grad():
+            spoken = speaks_for(self.model.output, logits, target).sum()
+        slope = torch.autograd.grad(spoken, maps, create_graph=graph)[0]
         weights = slope.flatten(2).mean(2).view(*slope.shape[:2], *[1] * (slope.dim() - 2))
         found = (weights * maps).sum(1, keepdim=True).clamp_min(0)
         wide = functional.interpolate(found, size=x.shape[2:], mode=_MODES[x.dim() - 2], align_corners=False)

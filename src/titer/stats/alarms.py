@@ -21,14 +21,15 @@ _BOOTSTRAP = "patient-clustered bootstrap (percentile)"
 def thresholds(clean: ArrayLike, rate: float) -> Real:
     """Return float64[D] for clean scores [N, D]: the limits above which any of D alarms is raised for `rate` of rows.
 
-    With one alarm it is the ceil((N + 1) (1 - rate))-th smallest clean score: a fresh clean row is above it with a
+    With one alarm it is the k-th largest clean score, k = floor(rate (N + 1)): a fresh clean row is above it with a
     chance of at most `rate`, whatever the scores' distribution (Vovk, Gammerman, Shafer 2005, section 2.2; equal scores
-    raise no alarm). With several, each alarm gives the same number of its highest clean scores away, as many as keep
-    the rows with any alarm below the rate: what Bonferroni's rate / D would allow, and more where alarms agree.
+    raise no alarm). With several, it is the k-th largest score of each, for the largest k of two: Bonferroni's
+    floor(rate (N + 1) / D), and the k at which fewer than floor(rate (N + 1)) clean rows are among any alarm's k
+    highest, which is more where alarms agree.
 
     Raises:
         SpecError: a rate outside (0, 1).
-        Incompatible: fewer rows than the rate needs (1 / rate - 1 of them), or scores that are no numbers.
+        Incompatible: fewer rows than the rate needs (D / rate - 1 of them suffice), or scores that are no numbers.
     """
     if not 0 < rate < 1:
         raise SpecError(f"false-positive rate = {rate:g}: allowed is more than 0 and less than 1")
@@ -36,16 +37,18 @@ def thresholds(clean: ArrayLike, rate: float) -> Real:
     scores = scores[:, None] if scores.ndim == 1 else scores
     if not np.isfinite(scores).all():
         raise Incompatible("a detector's scores of clean rows hold values that are no finite numbers")
-    rows = len(scores)
-    if rate * (rows + 1) < 1:
-        needed = int(np.ceil(1 / rate - 1 - 1e-9))
-        raise Incompatible(f"{rows} clean rows are too few for a false-positive rate of {rate:g}: it needs {needed}")
-    ranks = _best_rank(scores)
-    # A fresh row is among the `given` highest of an alarm with the chance that one of N + 1 exchangeable rows is.
-    allowed = int(np.floor(rate * (rows + 1) + 1e-9)) - 1
-    above = np.cumsum(np.bincount(ranks, minlength=rows + 1)[1:])
-    given = int((above <= allowed).sum())
-    return np.asarray(-np.sort(-scores, axis=0)[min(given, rows - 1)], dtype=np.float64)
+    rows, width = scores.shape
+    allowed = int(np.floor(rate * (rows + 1) + 1e-9))
+    # A fresh row is among the k highest of an alarm as often as one of N + 1 exchangeable rows is; it counts as one.
+    reached = np.cumsum(np.bincount(_best_rank(scores), minlength=rows + 1)[1:])
+    agreeing = int((reached <= allowed - 1).sum()) if width > 1 else 0
+    place = max(allowed // width, agreeing)
+    if place < 1:
+        needed = int(np.ceil(width / rate - 1 - 1e-9))
+        raise Incompatible(
+            f"{rows} clean rows are too few for {width} detectors at a false-positive rate of {rate:g}: {needed} suffice"
+        )
+    return np.asarray(-np.sort(-scores, axis=0)[min(place, rows) - 1], dtype=np.float64)
 
 
 def _best_rank(scores: Real) -> NDArray[np.int64]:
