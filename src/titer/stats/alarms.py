@@ -46,7 +46,7 @@ def thresholds(clean: ArrayLike, rate: float) -> Real:
     if place < 1:
         needed = int(np.ceil(width / rate - 1 - 1e-9))
         raise Incompatible(
-            f"{rows} clean rows are too few for {width} detectors at a false-positive rate of {rate:g}: {needed} suffice"
+            f"{rows} clean rows are few for {width} detectors at a false-positive rate of {rate:g}; {needed} suffice"
         )
     return np.asarray(-np.sort(-scores, axis=0)[min(place, rows) - 1], dtype=np.float64)
 
