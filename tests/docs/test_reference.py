@@ -39,6 +39,8 @@ TABLES: dict[str, Any] = {
 SHELF_PAGES = {
     "attacks": REFERENCE / "attacks-and-defenses.md",
     "defenses": REFERENCE / "attacks-and-defenses.md",
+    "detectors": REFERENCE / "detectors.md",
+    "explainers": REFERENCE / "explainers.md",
     "modalities": PLAN,
     "networks": PLAN,
 }
