@@ -160,3 +160,15 @@ def tables() -> Toy:
     net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 2))
     rules = (Box(low=0.0, high=float("inf")), ordered((0, 1), (4, 5), "worst is at least mean"))
     return _toy(_table_rows, net, units={"sd": TABLE_SCALE}, domain=rules)
+
+
+@pytest.fixture(scope="session")
+def conv_images() -> Toy:
+    """A fragile convolutional network on 1 x 8 x 8 images of grey levels."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 4 * 4, 2),
+    )  # fmt: skip
+    units = {"grey level": torch.tensor(1.0)}
+    return _toy(_image_rows, net, units=units, domain=(Box(low=0.0, high=255.0),), value_range=(0.0, 255.0))

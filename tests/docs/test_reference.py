@@ -40,6 +40,8 @@ SHELF_PAGES = {
     "attacks": REFERENCE / "attacks-and-defenses.md",
     "defenses": REFERENCE / "attacks-and-defenses.md",
     "certifiers": REFERENCE / "certifiers.md",
+    "detectors": REFERENCE / "detectors.md",
+    "explainers": REFERENCE / "explainers.md",
     "modalities": PLAN,
     "networks": PLAN,
 }

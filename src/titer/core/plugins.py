@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field
 
-from titer.core.errors import ContractError, Incompatible
+from titer.core.errors import ContractError, Incompatible, SpecError
 from titer.core.needs import Needs
-from titer.core.protocols import Attack, Certifier, Defense, Detector, Explainer, Modality
+from titer.core.protocols import Attack, Certifier, Defense, Detector, Explainer, Modality, StreamDetector
 from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, Plugin, Spec, parse
 
@@ -95,9 +95,14 @@ def certifier(name: str, *, paper: str, norms: tuple[str, ...]) -> Callable[[Fac
     return _register("certifiers", name, paper, (), frozenset(norms))
 
 
-def detector(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:
-    """Register a detector: a factory of a callable that is fitted on clean data and then scores inputs."""
-    return _register("detectors", name, paper, threat_ids, frozenset())
+def detector(
+    name: str, *, paper: str, threat_ids: tuple[str, ...] = (), stream: bool = False
+) -> Callable[[Factory], Factory]:
+    """Register a detector: a factory of a callable that is fitted on clean data and then scores inputs.
+
+    With `stream` it looks at batches instead, as a `StreamDetector`.
+    """
+    return _register("detectors", name, paper, threat_ids, frozenset({"stream"} if stream else ()))
 
 
 def explainer(name: str, *, paper: str) -> Callable[[Factory], Factory]:
@@ -154,8 +159,17 @@ def make_certifier(spec: Spec, where: str = "certifiers") -> Certifier:
 
 
 def make_detector(spec: Spec, where: str = "detectors") -> Detector:
-    """Make a detector from its spec."""
+    """Make a detector of single inputs from its spec; raise SpecError for one that watches streams."""
+    if "stream" in plugin("detectors", spec, where).traits:
+        raise SpecError(f"{where} = {parse(spec, where)[0]!r} watches streams: allowed are detectors of single inputs")
     return cast(Detector, make("detectors", spec, where))
+
+
+def make_stream_detector(spec: Spec, where: str = "detectors") -> StreamDetector:
+    """Make a detector of streams from its spec; raise SpecError for one of single inputs."""
+    if "stream" not in plugin("detectors", spec, where).traits:
+        raise SpecError(f"{where} = {parse(spec, where)[0]!r} scores single inputs: allowed are detectors of streams")
+    return cast(StreamDetector, make("detectors", spec, where))
 
 
 def make_explainer(spec: Spec, where: str = "explainers") -> Explainer:

@@ -119,6 +119,43 @@ class Detector(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """What a look at one batch of a stream found: drifted where `p_value` is at most `level`, this look's own share.
+
+    `statistic` is the distance of the two samples, in the test's own unit.
+    """
+
+    p_value: float
+    level: float
+    statistic: float
+
+    @property
+    def drifted(self) -> bool:
+        """Whether the batch is of another population, at the level that repeated looks leave."""
+        return self.p_value <= self.level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamAlarm:
+    """A fitted watch over a stream: `look` takes a batch of raw inputs [n, ...] and how many were looked at before."""
+
+    name: str
+    look: Callable[[Tensor, int], Drift]
+
+
+class StreamDetector(Protocol):
+    """A detector that looks at batches of a stream and not at single inputs, fitted on clean data of a model."""
+
+    def __call__(self, model: Model, train: TrainingData, *, rng: Generator) -> StreamAlarm:
+        """Return the watch, with the validation part as what the stream should look like.
+
+        Raises:
+            Incompatible: it cannot work on this model or data.
+        """
+        ...
+
+
 class Explainer(Protocol):
     """An explainer: how much each value of an input speaks for a class."""
 

@@ -1,0 +1,158 @@
+"""Detectors at work: a guarded model, thresholds on fresh data, and an attacker who knows of the detectors."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy.stats import binom
+
+from titer.assess.judge import attack_rows
+from titer.core.errors import Incompatible
+from titer.core.model import Model
+from titer.core.plugins import make_attack, make_detector
+from titer.core.protocols import Alarm
+from titer.engine.watching import Watch, calibrated, evading, guarded, scores, weighted
+from titer.threats.goals import AnyError
+from titer.threats.output_goals import AnyFinding
+from titer.threats.unseen import Unseen, unseen
+
+PGD = {"name": "pgd", "steps": 40, "step": 0.1}
+DETECTORS = {
+    "feature-squeezing": {"name": "feature-squeezing"},
+    "reconstruction": {"name": "reconstruction", "epochs": 25, "width": 8},
+}
+
+
+def _fitted(toy, spec, seed=0):
+    return make_detector(spec)(toy.model, toy.data, rng=torch.Generator().manual_seed(seed))
+
+
+def _first_value(threshold=0.0):
+    alarm = Alarm(name="first", score=lambda x: x[:, 0])
+    return Watch(alarm=alarm, threshold=threshold, spread=2.0)
+
+
+def test_a_guarded_model_holds_back_exactly_what_raises_the_alarm(linear_model):
+    model = linear_model(torch.tensor([[1.0, 5.0], [0.0, -5.0]]))
+    x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [0.0, 1.0], [float("nan"), 1.0]])
+    logits = guarded(model, [_first_value()]).logits(x)
+    assert logits[:4].argmax(1).tolist() == [2, 0, 1, 0]
+    assert _first_value().raised(x).tolist() == [True, False, False, False, True]
+    decision = guarded(model, [_first_value()]).limited("decision").logits(x[:4])
+    assert decision.argmax(1).tolist() == [2, 0, 1, 0]
+
+
+def test_a_find_counts_only_where_the_model_is_wrong_and_no_alarm_is_raised(linear_model):
+    model = linear_model(torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
+    x = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]])
+    y = torch.zeros(4, dtype=torch.int64)
+    goal, logits = Unseen(inner=AnyError(), output="classes"), guarded(model, [_first_value()]).logits(x)
+    assert goal.won(logits, y).tolist() == [False, False, False, True]
+    for weight in (None, 0.5, 3.0):
+        chosen = replace(goal, weight=weight)
+        assert ((chosen.margin(logits, y) > 0) == goal.won(logits, y)).all()
+        assert int(chosen.loss(logits, y).argmax()) == 3
+
+
+def test_findings_have_one_more_answer(linear_model):
+    model = replace(linear_model(torch.tensor([[0.0, 1.0], [0.0, -1.0]])), output="labels")
+    logits = guarded(model, [_first_value()]).logits(torch.tensor([[1.0, 1.0], [-1.0, 1.0]]))
+    goal = Unseen(inner=AnyFinding(), output="labels")
+    assert goal.won(logits, torch.tensor([[0, 0], [0, 0]])).tolist() == [False, True]
+
+
+@pytest.mark.parametrize("output", ["value", "mask"])
+def test_other_outputs_and_no_detector_are_refused(linear_model, output):
+    model = replace(linear_model(torch.eye(2)), output=output)
+    with pytest.raises(Incompatible, match="held back"):
+        guarded(model, [_first_value()])
+    with pytest.raises(Incompatible, match="one detector or more"):
+        guarded(model, [])
+
+
+def test_the_slope_is_the_stand_ins_and_the_value_the_scores():
+    alarm = Alarm(name="steps", score=lambda x: x.round()[:, 0], smooth=lambda x: 3 * x[:, 0])
+    watch = Watch(alarm=alarm, threshold=0.0, spread=1.0)
+    x = torch.tensor([[1.3]], requires_grad=True)
+    value = watch.excess(x, differentiable=True)
+    assert float(value.detach()) == pytest.approx(1.0)
+    assert float(torch.autograd.grad(value.sum(), x)[0]) == 3.0
+
+
+def test_a_randomised_model_stays_randomised(linear_model):
+    model = linear_model(torch.eye(2))
+    drawn = replace(model, draw=lambda rng: lambda x: model.logits(x + torch.randn(x.shape, generator=rng)))
+    seen = guarded(drawn, [_first_value()])
+    assert seen.draw is not None
+    one, two = (seen.draw(torch.Generator().manual_seed(seed))(torch.zeros(1, 2)) for seed in (0, 1))
+    assert not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_thresholds_hold_on_fresh_clean_rows(conv_images, rate):
+    alarms = [_fitted(conv_images, {"name": name}) for name in ("shift", "feature-squeezing", "nearest-neighbour")]
+    together = calibrated(alarms, conv_images.data.validation.x, rate)
+    raised = torch.stack([watch.raised(conv_images.test.x) for watch in together]).any(0)
+    assert int(raised.sum()) <= binom.ppf(0.9999, 100, 2 * rate)  # a calibration of 100 rows varies too
+    for watch in calibrated(alarms[:1], conv_images.data.validation.x, rate):
+        own = watch.raised(conv_images.data.validation.x)
+        assert int(own.sum()) <= rate * 101
+
+
+def test_weighted_scores_are_the_weighted_mean_of_standard_scores(conv_images):
+    alarms = [_fitted(conv_images, {"name": name}) for name in ("shift", "feature-squeezing")]
+    clean = conv_images.data.validation.x
+    first = weighted(alarms, clean, [1.0, 0.0])
+    x = conv_images.test.x
+    order = torch.from_numpy(scores(alarms, x)[:, 0]).argsort()
+    assert torch.equal(torch.from_numpy(scores([first], x)[:, 0]).argsort(), order)
+    assert first.name == "shift + feature-squeezing"
+    assert first.smooth is not None
+    with pytest.raises(Incompatible, match="weights"):
+        weighted(alarms, clean, [1.0])
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_who_knows_the_detector_evades_it_far_more_often(conv_images, image_threat, name):
+    toy, threat = conv_images, image_threat("linf", 12.0)
+    right = (toy.model.logits(toy.test.x).argmax(1) == toy.test.y).nonzero().flatten()[:50]
+    x, y = toy.test.x[right], toy.test.y[right]
+    watches = calibrated([_fitted(toy, DETECTORS[name])], toy.data.validation.x, 0.05)
+    plain = attack_rows(make_attack(PGD), toy.model, x, y, threat)
+    raised = watches[0].raised(plain.proposal.x_adv)
+    kept = float((plain.verdict.won & ~raised).float().mean())
+    known = attack_rows(evading(make_attack(PGD)), guarded(toy.model, watches), x, y, unseen(threat, "classes"))
+    found = known.proposal.x_adv
+    wrong = toy.model.logits(found).argmax(1) != y
+    assert torch.equal(known.verdict.won & (known.clean.classes != 2), wrong & ~watches[0].raised(found))
+    assert bool(threat.contains(found, x).all())
+    assert float(known.verdict.won.float().mean()) >= kept + 0.2
+
+
+def test_an_evading_attack_needs_its_goal_and_a_registered_attack(conv_images, image_threat):
+    x, y = conv_images.test.x[:2], conv_images.test.y[:2]
+    with pytest.raises(Incompatible, match="names the detectors"):
+        evading(make_attack(PGD))(
+            conv_images.model, x, y, image_threat("linf", 8.0), rng=torch.Generator().manual_seed(0)
+        )
+    with pytest.raises(Incompatible, match="registered"):
+        evading(lambda *_args, **_more: x)
+
+
+@pytest.mark.parametrize("spec", ["fgsm", {"name": "apgd", "steps": 10}, {"name": "fmn", "steps": 10}, "square"])
+def test_any_attack_of_the_shelf_runs_on_a_guarded_model(conv_images, image_threat, spec):
+    toy = conv_images
+    watches = calibrated([_fitted(toy, {"name": "shift"})], toy.data.validation.x, 0.05)
+    spec = {"name": "square", "queries": 50} if spec == "square" else spec
+    threat = unseen(image_threat("linf", 12.0), "classes")
+    minimal = spec != "fgsm" and spec["name"] == "fmn"
+    seen = guarded(toy.model, watches)
+    done = attack_rows(evading(make_attack(spec)), seen, toy.test.x[:10], toy.test.y[:10], threat, minimal=minimal)
+    assert done.verdict.won.shape == (10,)
+
+
+def test_scores_alone_suffice_to_guard(conv_images):
+    remote = Model(name="remote", logits=conv_images.model.logits).limited("scores")
+    alarm = make_detector("feature-squeezing")(remote, conv_images.data, rng=torch.Generator())
+    watches = calibrated([alarm], conv_images.data.validation.x, 0.05)
+    assert guarded(remote, watches).surrogate is None
