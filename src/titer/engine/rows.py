@@ -143,9 +143,7 @@ def _parts(count: int) -> Iterator[slice]:
     return (slice(start, start + MICRO_BATCH) for start in range(0, max(count, 1), MICRO_BATCH))
 
 
-def blocks(
-    model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator, *, free: bool = False
-) -> Iterator[Rows]:
+def blocks(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: Generator, *, free: bool = False) -> Iterator[Rows]:
     """Yield the rows in blocks that memory can hold the state of; most batches are one block.
 
     `free` is for attacks that ignore eps.
