@@ -36,8 +36,8 @@ def diffusion_purification(
     Args:
         noise: how far towards pure noise an image is taken, t* in the paper.
         steps: steps back; the paper takes a hundred, of the same model.
-        gradient: what an attacker is given: `full`, through all steps back, or `identity`, the purified image forward and
-            the identity backward (BPDA), a third of the cost, and no stronger.
+        gradient: what an attacker is given: `full`, through all steps back, or `identity`, the purified image forward
+            and the identity backward (BPDA), at a third of the cost.
         width: channels of the diffusion model's first level.
         epochs: passes over the training part, at most, in the diffusion model's training.
     """

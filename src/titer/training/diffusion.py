@@ -47,10 +47,10 @@ class Diffusion:
     costs: str
 
     def purified(self, x: Tensor, noise: Tensor | None, *, start: int, steps: int) -> Tensor:
-        """Return raw images [N, C, H, W] with noise put in up to time `start`, and taken out again in `steps`.
+        """Return raw images [N, C, H, W] with noise put in up to time `start`, and taken out in `steps`.
 
-        The way back is DDIM's (Song, Meng, Ermon 2021, arXiv:2010.02502, eq. 12, sigma = 0), so that the noise put in is
-        all the randomness there is. None for `noise` puts none in. A gradient flows through all of it.
+        The way back is DDIM's (Song, Meng, Ermon 2021, arXiv:2010.02502, eq. 12, sigma = 0), so that the noise put in
+        is all the randomness there is. None for `noise` puts none in. A gradient flows through all of it.
         """
         scaled = 2.0 * (x - self.low) / (self.high - self.low) - 1.0
         kept = self.kept.to(x)
