@@ -1,4 +1,4 @@
-"""A defence that only hides gradients, or only cleans, falls to the attacker who adapts: nothing here hides from Titer."""
+"""A defence that only hides gradients, or only cleans, falls to the attacker who adapts."""
 
 import pytest
 import torch
