@@ -92,7 +92,7 @@ def test_what_has_no_network_is_incompatible(images):
 def test_steep_logits_change_no_decision(images):
     model = make_defense("gradient-masking")(images.model, images.data, rng=_rng())
     assert torch.equal(model.logits(images.test.x).argmax(1), images.model.logits(images.test.x).argmax(1))
-    with pytest.raises(Incompatible, match="logits of a model that measures|those of a model that measures a value"):
+    with pytest.raises(Incompatible, match="those of a model that measures a value are values"):
         make_defense("gradient-masking")(replace(images.model, output="value"), images.data, rng=_rng())
 
 

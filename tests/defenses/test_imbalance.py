@@ -15,7 +15,14 @@ from titer.core.record import Samples
 from titer.defenses.imbalance import _filled, _repeated
 from titer.training.objectives import penalty
 
-ROBUST = {"name": "fast-adversarial-training", "eps": 0.4, "unit": "sd", "epochs": 8, "learning_rate": 1e-2}
+ROBUST = {
+    "name": "fast-adversarial-training",
+    "eps": 0.3,
+    "unit": "sd",
+    "epochs": 12,
+    "learning_rate": 1e-2,
+    "warm_start": False,
+}
 
 
 def _rng(seed=0):
@@ -71,7 +78,7 @@ def test_it_composes_with_adversarial_training(tables, close, table_threat):
     found = {}
     for name, defense in (("alone", make_defense(ROBUST)), ("aware", aware)):
         model = defense(tables.model, data, rng=_rng())
-        x_adv = make_attack("pgd")(model, test.x, test.y, table_threat("linf", 0.4), rng=_rng(1))
+        x_adv = make_attack("pgd")(model, test.x, test.y, table_threat("linf", 0.3), rng=_rng(1))
         found[name] = _sensitivity(model, test, x_adv)
     assert found["aware"] > found["alone"] + 0.1
 

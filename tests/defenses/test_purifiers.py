@@ -92,7 +92,7 @@ def test_any_side_works(side, images):
     assert model.logits(x).shape == (6, side * (side + 2))
 
 
-def test_what_it_cannot_do_is_told_in_one_line(tables, monkeypatch):
+def test_what_it_cannot_do_is_told_in_one_line(tables):
     with pytest.raises(Incompatible, match=r"a diffusion model takes 2-D images, not rows of shape \(6,\)"):
         make_defense(SMALL)(tables.model, tables.data, rng=_rng())
     with pytest.raises(SpecError, match="width = 9 is not allowed"):

@@ -48,7 +48,7 @@ def imbalance(
     """
     if costs is not None and method != "weights":
         raise SpecError(
-            f"defenses.imbalance.costs = {costs!r} is not allowed with method = {method!r}: only 'weights' takes them"
+            f"defenses.imbalance.costs = {list(costs)} is not allowed with method = {method!r}: 'weights' takes them"
         )
     inner = None if defense is None else make_defense(defense, "defenses.imbalance.defense")
     smote = need("imblearn.over_sampling", "tables").SMOTE if method == "smote" else None
