@@ -8,7 +8,7 @@ from torch import nn
 
 from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model
-from titer.core.plugins import make_defense
+from titer.core.plugins import make_attack, make_defense
 from titer.defenses.fast_adversarial_training import NoisyStep
 from titer.threats.goals import HighestLoss
 from titer.training.objectives import Penalty
@@ -102,3 +102,38 @@ def test_what_it_cannot_do_is_told_in_one_line(images):
     for own in ({"noise": -1.0}, {"noise": float("inf")}, {"guard_steps": -1}):
         with pytest.raises(SpecError, match=f"{next(iter(own))} = .* is not allowed"):
             make_defense({**PLAIN, **own})
+
+
+class _Sine(nn.Module):
+    def forward(self, x):
+        return torch.sin(x)
+
+
+@pytest.fixture(scope="module")
+def bent(images):
+    """A network of sines, which can bend within a budget of 4 grey levels and so hide from a single step."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 128), _Sine(), nn.Linear(128, 128), _Sine(), nn.Linear(128, 2))
+    model = network_model("bent", net, lambda x: (x - 128) / 8, {})
+    return model, replace(images.data, recipe=Recipe(batch_size=64))
+
+
+def test_the_guard_keeps_the_weights_from_before_a_collapse(bent, images, image_threat, robust):
+    model, data = bent
+    forced = {**PLAIN, "eps": 4.0, "noise": 0.0, "epochs": 30, "patience": 30, "learning_rate": 3e-2}
+    blind, guarded = (
+        make_defense({**forced, "guard_steps": steps, "warm_start": False})(model, data, rng=_rng()) for steps in (0, 8)
+    )
+    step = {"name": "fgsm"}
+    threat, test = image_threat("linf", 4.0), images.test
+    after_step = make_attack(step)(blind, test.x, test.y, threat, rng=_rng())
+    # Blind to the collapse, the single step's own score keeps weights that fall to any longer attack.
+    assert float((blind.logits(after_step).argmax(1) == test.y).float().mean()) > robust(blind, test, threat) + 0.3
+    assert robust(guarded, test, threat) > robust(blind, test, threat) + 0.3
+
+
+def test_training_ends_soon_after_a_collapse(bent):
+    model, data = bent
+    forced = {**PLAIN, "eps": 4.0, "noise": 0.0, "epochs": 30, "patience": 4, "learning_rate": 3e-2}
+    made = make_defense({**forced, "warm_start": False})(model, data, rng=_rng())
+    assert json.loads(made.provenance["costs"])[-1]["epochs"] < 20
