@@ -7,8 +7,10 @@ import torch
 
 from titer.core.errors import Incompatible
 from titer.core.model import Model
-from titer.core.plugins import make_attack
+from titer.core.needs import Needs
+from titer.core.plugins import Guarded, make_attack
 from titer.engine.climb import Schedule, climb
+from titer.engine.ensemble import strongest
 from titer.engine.metering import Meter
 from titer.engine.rows import EOT_DRAWS, MICRO_BATCH
 from titer.threats.goals import HighestLoss
@@ -122,6 +124,31 @@ def test_a_randomised_model_is_averaged_over_draws_and_each_is_counted(free_thre
     assert meter.forwards.tolist() == [80, 80, 80]
     assert meter.backwards.tolist() == [80, 80, 80]
     assert found.flatten().tolist() == [49.0, 49.0, 49.0]
+
+
+def test_a_search_on_a_randomised_model_does_not_end_at_a_lucky_draw(free_threat):
+    # Noise of 1 on a margin of x: at the boundary half of all looks win, and at -3 all but one in 700.
+    x, y = torch.full((200, 1), 0.5), torch.zeros(200, dtype=torch.int64)
+    schedule = Schedule(steps=40, step=0.1, random_start=False)
+    found = climb(_noisy(), x, y, free_threat("linf", 3.5), schedule, rng=_rng())
+    judged = _noisy().draw(_rng(9))(found).argmax(1) != y
+    assert float(judged.float().mean()) > 0.9
+
+
+def _proposing(change):
+    def run(_model, x, _y, _threat, *, rng):
+        del rng
+        return x + change
+
+    return run
+
+
+def test_an_ensemble_keeps_the_find_that_wins_most_looks(free_threat):
+    # The last member proposes the clean row; the one before it has a find that wins seven looks in ten.
+    half, nothing = (Guarded("fixed", Needs(), _proposing(change)) for change in (-1.0, 0.0))
+    x, y = torch.full((50, 1), 0.5), torch.zeros(50, dtype=torch.int64)
+    found = strongest((half, nothing), _noisy(), x, y, free_threat("linf", 1.0), rng=_rng())
+    assert float((found < 0).float().mean()) > 0.8
 
 
 def test_the_goal_of_training_lets_nobody_leave(linear_model, free_threat):

@@ -18,6 +18,7 @@ from titer.core.record import Samples
 from titer.core.threat import Threat
 from titer.engine.certificates import certified
 from titer.engine.ensemble import Ensemble
+from titer.engine.rows import LOOKS
 
 
 def attempts(trial: Trial, cell: Cell, test: Samples, clean: Prediction) -> tuple[Proposal, ...]:
@@ -100,10 +101,14 @@ def _certified(cell: Cell, threat: Threat, test: Samples) -> Tensor:
 
 
 def _won(trial: Trial, cell: Cell, threat: Threat, test: Samples, clean: Prediction, found: Proposal) -> Tensor:
+    """Return bool[N]: the find wins, and of a randomised model at every look, so that no search ends by luck."""
     assert cell.source.model is not None
-    rng = generator(trial.seed, "nested", cell.source.model_label, cell.source.label, threat.name)
-    judged = verdict(cell.source.model, test.x, test.y, clean, found, threat, minimal=True, rng=rng)
-    return judged.won & found.attacked
+    model, label = cell.source.model, (cell.source.model_label, cell.source.label, threat.name)
+    won = found.attacked
+    for look in range(1 if model.draw is None else LOOKS):
+        rng = generator(trial.seed, "nested", *label, *([look] if look else []))
+        won = won & verdict(model, test.x, test.y, clean, found, threat, minimal=True, rng=rng).won
+    return won
 
 
 def _joined(found: Proposal, before: Proposal, kept: Tensor) -> Proposal:

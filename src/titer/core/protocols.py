@@ -29,6 +29,8 @@ class TrainingData:
 
     `units` are sizes of one unit for each name, resolved on the training part: [] or shaped as one row of `x`.
     `classes` counts what a network returns a logit for: classes, findings, or 1 for a value, as `output` says.
+    `costs` are what a mistake costs in each class (a missed finding, of findings); they stand before the recipe's
+    `class_weights`.
     """
 
     train: Samples
@@ -42,6 +44,7 @@ class TrainingData:
     cache: Path | None = None
     progress: Progress = field(default=silent)
     output: Output = "classes"
+    costs: tuple[float, ...] | None = None
 
 
 class Attack(Protocol):

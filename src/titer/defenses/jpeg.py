@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from titer.core.extras import need
 from titer.core.model import Model
 from titer.core.plugins import defense
 from titer.core.protocols import Defense, TrainingData
-from titer.core.threat import Logits
+from titer.engine.in_front import in_front, straight_through
 
 _BLOCK, _HIGHEST = 8, 65_000
 """Pixels of a block's side, and the height that an image may have."""
@@ -46,28 +45,9 @@ def jpeg(*, quality: Annotated[int, Field(ge=1, le=95)] = 75) -> Defense:
         def compress(x: Tensor) -> Tensor:
             return _compress(image, x, low, high, quality)
 
-        return _in_front(model, compress)
+        return in_front(model, compress, straight_through(compress))
 
     return run
-
-
-def _in_front(model: Model, transform: Logits) -> Model:
-    """Return the model behind a transform without derivative, with the straight-through surrogate declared."""
-
-    def hard(logits: Logits) -> Logits:
-        return lambda x: logits(transform(x))
-
-    def soft(logits: Logits) -> Logits:
-        return lambda x: logits(x + (transform(x) - x).detach())
-
-    draw = model.draw
-    return replace(
-        model,
-        logits=hard(model.logits),
-        surrogate=soft(model.surrogate or model.logits) if model.access == "gradient" else None,
-        rebuild=None,
-        draw=None if draw is None else lambda rng: soft(draw(rng)),
-    )
 
 
 def _compress(image: Any, x: Tensor, low: float, high: float, quality: int) -> Tensor:

@@ -56,7 +56,8 @@ def strongest(
 ) -> Tensor:
     """Return for each row of `x` [N, ...] the first find that won under the threat, or else the last attack's.
 
-    Attacks that cannot meet this model and threat are left out.
+    Of a randomised model, the find that wins most looks, and the first that wins them all. Attacks that cannot meet
+    this model and threat are left out.
 
     Raises:
         Incompatible: none of them can.
@@ -66,21 +67,24 @@ def strongest(
         reasons = "; ".join(str(one.needs.refused(one.name, threat, model)) for one in ensemble)
         raise Incompatible(f"no attack of the ensemble can run here: {reasons}")
     found, live = x.clone(), torch.arange(len(x), device=x.device)
+    most = torch.zeros(len(x), device=x.device)
     for one in able:
         tried = one(_watching(model, live), x[live], y[live], threat, rng=rng)
         inside = threat.project(tried, x[live])
-        found[live] = inside
-        live = live[~_won(model, inside, x, y, live, threat, rng)]
+        success = _success(model, inside, x, y, live, threat, rng)
+        better = success >= most[live]
+        found[live[better]], most[live[better]] = inside[better], success[better]
+        live = live[most[live] < 1]
         if not len(live):
             break
     return found
 
 
-def _won(model: Model, x_adv: Tensor, x: Tensor, y: Tensor, live: Tensor, threat: Threat, rng: Generator) -> Tensor:
-    """Return bool[n]: these finds stay inside the threat and reach its goal; a forward pass each."""
+def _success(model: Model, x_adv: Tensor, x: Tensor, y: Tensor, live: Tensor, threat: Threat, rng: Generator) -> Tensor:
+    """Return float[n]: the share of looks at which these finds reach the goal, 0 outside the threat."""
     inside = threat.contains(x_adv, x[live])
-    parts = [rows.look(x_adv[rows.at]) for rows in blocks(_watching(model, live), x_adv, y[live], threat, rng)]
-    return inside & torch.cat(parts)
+    parts = [rows.success(x_adv[rows.at]) for rows in blocks(_watching(model, live), x_adv, y[live], threat, rng)]
+    return torch.cat(parts) * inside
 
 
 def _watching(model: Model, live: Tensor) -> Model:

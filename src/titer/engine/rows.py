@@ -19,6 +19,9 @@ from titer.threats.rules import followable
 EOT_DRAWS = 16
 """Draws averaged for a randomised model (expectation over transformation)."""
 
+LOOKS = 8
+"""Draws of a randomised model that must all be won: one alone is luck that the judge's draw will not repeat."""
+
 MICRO_BATCH = 250
 """Rows a pass: large enough for the matrix kernels, small enough for the cache."""
 
@@ -95,9 +98,15 @@ class Rows:
             return logits
 
     def won(self, x_adv: Tensor, logits: Tensor) -> Tensor:
-        """Return bool[n]: the goal is reached, confirmed in full precision where `logits` came from a fast stand-in."""
+        """Return bool[n]: the goal is reached, confirmed in full precision where `logits` came from a fast stand-in.
+
+        A randomised model is looked at again, and must be wrong at each look.
+        """
         hit = self.threat.goal.won(logits, self.y)
-        if self.model.exact is not None and bool(hit.any()):
+        if self.model.draw is not None and bool(hit.any()):
+            places = hit.nonzero().flatten()
+            hit[places] = self.take(places).success(x_adv[places]) == 1.0
+        elif self.model.exact is not None and bool(hit.any()):
             places = hit.nonzero().flatten()
             self.model.attend(self.at[places])
             with torch.no_grad():
@@ -107,6 +116,15 @@ class Rows:
     def look(self, x_adv: Tensor) -> Tensor:
         """Return bool[n]: the goal is reached at x_adv; one query a row."""
         return self.won(x_adv, self.logits(x_adv))
+
+    def success(self, x_adv: Tensor) -> Tensor:
+        """Return float[n], the share of looks at x_adv at which the goal is reached: 0 or 1 but for random models."""
+        if self.model.draw is None:
+            return self.look(x_adv).float()
+        shares = torch.zeros(len(x_adv), device=x_adv.device)
+        for _ in range(LOOKS):
+            shares += self.threat.goal.won(self.logits(x_adv), self.y).float() / LOOKS
+        return shares
 
     def settled(self, x_adv: Tensor) -> Tensor:
         """Return what is looked at for x_adv [n, ...]: the input itself, or the whole numbers near it."""

@@ -65,7 +65,7 @@ def denoising_autoencoder(
     if not 1 <= len(shape) <= 4:
         raise Incompatible(f"a denoising autoencoder takes tables, signals, images and volumes, not rows of {shape}")
     centre, spread = _scale(data.train.x)
-    with torch.random.fork_rng(devices=[]):  # layers draw weights as they are made: `fresh` draws them anew
+    with torch.random.fork_rng(devices=[]):  # layers draw their first weights from the global numbers
         net = fresh(_network(shape, chosen), seed)
     blank = _model(centre, spread, data.value_range)
     unlabelled = replace(

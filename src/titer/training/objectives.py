@@ -98,14 +98,24 @@ def row_loss(output: Output, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def _weights(data: TrainingData) -> Tensor | None:
-    """Return float[K]: for classes and pixels inverse to their frequency, for findings the odds of their absence."""
+    """Return float[K]: for classes and pixels inverse to their frequency, for findings the odds of their absence.
+
+    Costs that the data name weigh instead: of findings as they are, of classes with mean 1 over the rows.
+    """
     y, mode = data.train.y, data.recipe.class_weights
+    if data.costs is not None:
+        return _costs(data.costs, data)
     if data.output != "labels":
         return class_weights(y.flatten(), data.classes, mode)
     if mode == "none":
         return None
     present = y.float().sum(0).clamp_min(1)
     return (len(y) - present).clamp_min(1) / present
+
+
+def _costs(costs: tuple[float, ...], data: TrainingData) -> Tensor:
+    y, weights = data.train.y, torch.tensor(costs, device=data.train.y.device)
+    return weights if data.output == "labels" else weights / weights[y.flatten()].mean()
 
 
 def _of_classes(penalty: Penalty, logits: Tensor, y: Tensor) -> Tensor:
