@@ -103,7 +103,7 @@ class Course:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounded:
-    """The objective: cross-entropy of the clean logits and of the worst ones inside the budget (Gowal, section 3)."""
+    """The objective: cross-entropy of the clean logits, and of the worst logits in the budget (Gowal, section 3)."""
 
     rebuild: Callable[[nn.Module], Logits]
     threat: Threat
