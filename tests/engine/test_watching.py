@@ -176,6 +176,14 @@ def test_any_attack_of_the_shelf_runs_on_a_guarded_model(conv_images, image_thre
     assert done.verdict.won.shape == (10,)
 
 
+def test_the_same_seed_finds_the_same(conv_images, image_threat):
+    watches = calibrated([_fitted(conv_images, {"name": "feature-squeezing"})], conv_images.data.validation.x, 0.05)
+    seen, threat = guarded(conv_images.model, watches), unseen(image_threat("linf", 8.0), "classes")
+    x, y, attack = conv_images.test.x[:8], conv_images.test.y[:8], evading(make_attack(PGD), (None, 3.0))
+    first, again = (attack(seen, x, y, threat, rng=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
 def test_scores_alone_suffice_to_guard(conv_images):
     remote = Model(name="remote", logits=conv_images.model.logits).limited("scores")
     alarm = make_detector("feature-squeezing")(remote, conv_images.data, rng=torch.Generator())
