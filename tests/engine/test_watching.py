@@ -5,21 +5,24 @@ from dataclasses import replace
 import pytest
 import torch
 from scipy.stats import binom
+from tests.conftest import Toy
 
 from titer.assess.judge import attack_rows
 from titer.core.errors import Incompatible
-from titer.core.model import Model
-from titer.core.plugins import make_attack, make_detector
-from titer.core.protocols import Alarm
+from titer.core.model import Model, network_model
+from titer.core.plugins import make, make_attack, make_detector
+from titer.core.protocols import Alarm, TrainingData
+from titer.core.record import Recipe
 from titer.engine.watching import Watch, calibrated, evading, guarded, scores, weighted
 from titer.threats.goals import AnyError
 from titer.threats.output_goals import AnyFinding
 from titer.threats.unseen import Unseen, unseen
+from titer.training.loop import CrossEntropy, fit
 
-PGD = {"name": "pgd", "steps": 40, "step": 0.1}
+PGD = {"name": "pgd", "steps": 30, "step": 0.1}
 DETECTORS = {
     "feature-squeezing": {"name": "feature-squeezing"},
-    "reconstruction": {"name": "reconstruction", "epochs": 25, "width": 8},
+    "reconstruction": {"name": "reconstruction", "epochs": 5},
 }
 
 
@@ -112,21 +115,43 @@ def test_weighted_scores_are_the_weighted_mean_of_standard_scores(conv_images):
         weighted(alarms, clean, [1.0])
 
 
+@pytest.fixture(scope="module")
+def chest(titer_data):
+    """A small convolutional network on a third of the chest X-rays, and thirty test images that it gets right."""
+    del titer_data
+    data = make("modalities", "chest-xray")()
+    recipe = Recipe(epochs=5, batch_size=64, learning_rate=5e-3)
+    train = TrainingData(
+        train=data.fixed["train"].take(range(0, 4682, 3)),
+        validation=data.fixed["validation"],
+        classes=2,
+        domain=data.domain,
+        units={},
+        recipe=recipe,
+        value_range=data.value_range,
+    )
+    torch.manual_seed(0)
+    net = make("networks", "small-cnn")((1, 28, 28), 2)
+    start = network_model("small-cnn", net, lambda x: (x - 127.5) / 60, {"build": "test"})
+    model = fit(start, net, train, CrossEntropy(), seed=0)
+    rows = data.fixed["test"].take(range(100))
+    right = (model.logits(rows.x).argmax(1) == rows.y).nonzero().flatten()[:30]
+    return Toy(model, train, rows.take(right.tolist()))
+
+
 @pytest.mark.parametrize("name", DETECTORS)
-def test_who_knows_the_detector_evades_it_far_more_often(conv_images, image_threat, name):
-    toy, threat = conv_images, image_threat("linf", 12.0)
-    right = (toy.model.logits(toy.test.x).argmax(1) == toy.test.y).nonzero().flatten()[:50]
-    x, y = toy.test.x[right], toy.test.y[right]
-    watches = calibrated([_fitted(toy, DETECTORS[name])], toy.data.validation.x, 0.05)
-    plain = attack_rows(make_attack(PGD), toy.model, x, y, threat)
+def test_who_knows_the_detector_evades_it_far_more_often(chest, image_threat, name):
+    x, y, threat = chest.test.x, chest.test.y, image_threat("linf", 8.0)
+    watches = calibrated([_fitted(chest, DETECTORS[name])], chest.data.validation.x, 0.05)
+    plain = attack_rows(make_attack(PGD), chest.model, x, y, threat)
     raised = watches[0].raised(plain.proposal.x_adv)
-    kept = float((plain.verdict.won & ~raised).float().mean())
-    known = attack_rows(evading(make_attack(PGD)), guarded(toy.model, watches), x, y, unseen(threat, "classes"))
+    unnoticed = float((plain.verdict.won & ~raised).float().mean())
+    known = attack_rows(evading(make_attack(PGD)), guarded(chest.model, watches), x, y, unseen(threat, "classes"))
     found = known.proposal.x_adv
-    wrong = toy.model.logits(found).argmax(1) != y
-    assert torch.equal(known.verdict.won & (known.clean.classes != 2), wrong & ~watches[0].raised(found))
+    wrong = chest.model.logits(found).argmax(1) != y
+    assert torch.equal(known.verdict.won, wrong & ~watches[0].raised(found))
     assert bool(threat.contains(found, x).all())
-    assert float(known.verdict.won.float().mean()) >= kept + 0.2
+    assert float(known.verdict.won.float().mean()) >= max(2 * unnoticed, unnoticed + 0.15)
 
 
 def test_an_evading_attack_needs_its_goal_and_a_registered_attack(conv_images, image_threat):
@@ -149,6 +174,14 @@ def test_any_attack_of_the_shelf_runs_on_a_guarded_model(conv_images, image_thre
     seen = guarded(toy.model, watches)
     done = attack_rows(evading(make_attack(spec)), seen, toy.test.x[:10], toy.test.y[:10], threat, minimal=minimal)
     assert done.verdict.won.shape == (10,)
+
+
+def test_the_same_seed_finds_the_same(conv_images, image_threat):
+    watches = calibrated([_fitted(conv_images, {"name": "feature-squeezing"})], conv_images.data.validation.x, 0.05)
+    seen, threat = guarded(conv_images.model, watches), unseen(image_threat("linf", 8.0), "classes")
+    x, y, attack = conv_images.test.x[:8], conv_images.test.y[:8], evading(make_attack(PGD), (None, 3.0))
+    first, again = (attack(seen, x, y, threat, rng=torch.Generator().manual_seed(5)) for _ in range(2))
+    assert torch.equal(first, again)
 
 
 def test_scores_alone_suffice_to_guard(conv_images):
