@@ -1,5 +1,6 @@
 """Fast adversarial training: its step is the paper's, it buys robustness, and its guard sees a collapse."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 from torch import nn
 
 from titer.core.errors import Incompatible, SpecError
-from titer.core.model import Model
+from titer.core.model import Model, network_model
 from titer.core.plugins import make_attack, make_defense
+from titer.core.record import Recipe
 from titer.defenses.fast_adversarial_training import NoisyStep
 from titer.threats.goals import HighestLoss
 from titer.training.objectives import Penalty
