@@ -27,8 +27,8 @@ def feature_squeezing(
 ) -> Defense:
     """Feature squeezing: bit depth, then a median filter.
 
-    Rounding has no useful derivative, and the median's is that of the one value it picks. The model declares a surrogate:
-    the squeezed input forward, and backward the mean over the window, which led auto-PGD further than the median's own.
+    Rounding has no useful derivative, and the median has that of the one value it picks. The model declares a
+    surrogate: the squeezed input forward, and backward the mean over the window, which led auto-PGD further.
 
     Args:
         bits: of each value that are kept: 2 ** bits levels of the value range, of a table's features of the range that
