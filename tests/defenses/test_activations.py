@@ -25,8 +25,20 @@ def test_the_units_that_speak_loudest_for_the_prediction_are_kept():
         head.bias.zero_()
     features = torch.tensor([[1.0, 1.0, 0.5, 1.0], [0.0, 0.1, 1.0, 1.0]])
     # Row 0 predicts class 0 (2 against 1.5), led there by its first two units; row 1 class 1, by the third and fourth.
-    out = MaskedHead(head, 0.5, "classes")(features)
+    out = MaskedHead(head, 0.5, "classes")(features).detach()
     torch.testing.assert_close(out, torch.tensor([[3.0, 0.0], [-1.0, 3.0]]))
+
+
+def test_outside_training_the_gradient_is_the_unmasked_ones():
+    head, features = nn.Linear(4, 2), torch.randn((3, 4), generator=_rng()).requires_grad_()
+    masked = MaskedHead(head, 0.5, "classes").eval()
+    through = torch.autograd.grad(masked(features)[:, 0].sum(), features)[0]
+    torch.testing.assert_close(through, head.weight[0].expand(3, 4))
+    with torch.no_grad():
+        value = masked(features)
+    torch.testing.assert_close(masked(features), value)
+    own = torch.autograd.grad(masked.train()(features)[:, 0].sum(), features)[0]
+    assert int((own == 0).sum()) == 6
 
 
 def test_keeping_all_but_nothing_changes_little_and_keeping_little_changes_much(images):

@@ -61,13 +61,14 @@ def test_a_table_is_rounded_on_each_features_own_range_and_has_no_median(tables)
     torch.testing.assert_close(squeezed, expected)
 
 
-def test_the_surrogate_has_the_squeezed_value_and_the_slope_of_what_the_median_picks(images):
+def test_the_surrogate_has_the_squeezed_value_and_the_slope_of_the_windows_mean(images):
     x = 255 * torch.rand((2, 1, 8, 8), generator=torch.Generator().manual_seed(0))
     _, model = _squeezed(images.data, x)
     value, grad = model.evaluate(lambda out: out.sum(1), x)
     torch.testing.assert_close(value, model.logits(x))
-    # 64 medians, each of which is one value: their slopes sum to 64 a row.
+    # 64 means: their slopes sum to 64 a row, and each value away from the edges is in nine of them.
     torch.testing.assert_close(grad.flatten(1).sum(1), torch.full((2,), 64.0))
+    torch.testing.assert_close(grad[:, :, 3, 3], torch.ones(2, 1))
     rounded = x.clone().requires_grad_()
     assert float(torch.autograd.grad(model.logits(rounded).sum(), rounded)[0].abs().max()) == 0.0
 

@@ -70,14 +70,21 @@ class MaskedHead(nn.Module):
         return f"keep={self.keep}, output={self.output}"
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits [N, K] of the masked features; the mask itself is taken as given by the gradient."""
+        """Return the logits [N, K] of the masked features.
+
+        Outside training their gradient is that of the unmasked ones (BPDA): the prediction picks the mask, and what is
+        left speaks for it, so that the masked gradient hides how to turn the prediction.
+        """
         with torch.no_grad():
             saliency = features * _ROADS[self.output](self.head, features)
             kept = max(1, round(self.keep * features.shape[-1]))
             top = saliency.topk(kept, dim=-1).indices
             mask = torch.zeros_like(features).scatter_(-1, top, 1.0)
         out: Tensor = self.head(features * mask)
-        return out
+        if self.training or not torch.is_grad_enabled():
+            return out
+        plain: Tensor = self.head(features)
+        return plain + (out - plain).detach()
 
 
 def _lead(head: nn.Linear, features: Tensor) -> Tensor:

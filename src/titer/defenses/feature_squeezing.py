@@ -27,8 +27,8 @@ def feature_squeezing(
 ) -> Defense:
     """Feature squeezing: bit depth, then a median filter.
 
-    Rounding has no useful derivative, so the model declares a surrogate: the rounded input forward, the identity
-    backward. The median has one, that of the value it picks, and keeps it.
+    Rounding has no useful derivative, and the median has that of the one value it picks. The model declares a
+    surrogate: the squeezed input forward, and backward the mean over the window, which led auto-PGD further.
 
     Args:
         bits: of each value that are kept: 2 ** bits levels of the value range, of a table's features of the range that
@@ -51,7 +51,8 @@ def feature_squeezing(
             return median(rounded(x), window)
 
         def soft(x: Tensor) -> Tensor:
-            return median(x + (rounded(x) - x).detach(), window)
+            smooth = mean(x, window)
+            return smooth + (squeeze(x) - smooth).detach()
 
         return in_front(model, squeeze, soft)
 
@@ -78,10 +79,20 @@ def _rounded(x: Tensor, low: Tensor, step: Tensor) -> Tensor:
 
 def median(x: Tensor, window: int) -> Tensor:
     """Return the median over a window of each place, in each channel of [N, C, *places]; mirrored at the edges."""
+    return _windows(x, window).median(-1).values
+
+
+def mean(x: Tensor, window: int) -> Tensor:
+    """Return the mean over the same windows as `median`."""
+    return _windows(x, window).mean(-1)
+
+
+def _windows(x: Tensor, window: int) -> Tensor:
+    """Return the values in each place's window, [N, C, *places, values]; tables have windows of one value."""
     if window == 1 or x.dim() == _TABLE:
-        return x
+        return x.unsqueeze(-1)
     half, places = window // 2, x.dim() - 2
     wide = functional.pad(x, (half, half) * places, mode="reflect")
     for place in range(2, x.dim()):
         wide = wide.unfold(place, window, 1)
-    return wide.flatten(x.dim()).median(-1).values
+    return wide.flatten(x.dim())
