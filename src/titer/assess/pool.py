@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from multiprocessing import util
 from typing import Any
 
 from titer.core.errors import Interrupted
@@ -117,8 +118,15 @@ def _start_worker(outbox: Any, parent: int) -> None:
     global _outbox
     _outbox = outbox
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends its workers
+    signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     one_thread()
+
+
+def _leave(*_: object) -> None:
+    """End this process at once, but hand its semaphores back: libraries make some, and left ones are warned of."""
+    util._run_finalizers(0)  # type: ignore[attr-defined]
+    os._exit(1)
 
 
 def _end_with(parent: int) -> None:
