@@ -145,3 +145,11 @@ def test_many_grey_images_at_once_come_out_as_one_by_one(side, count, images):
     for row in (0, 1, count // 2, count - 1):
         alone = _pillow(x[row, 0].numpy().astype(np.uint8), 40)
         np.testing.assert_array_equal(seen[row].numpy(), alone)
+
+
+def test_large_radiographs_are_not_stacked_into_what_passes_for_a_bomb(images):
+    """Pillow warns from 89 million pixels on, and refuses twice as many: 25 images of 2,000 x 2,000 are 100 million."""
+    one = torch.arange(2000.0).view(1, 1, 1, 2000).expand(25, 1, 2000, 2000) % 256
+    seen = _behind(Model(name="mean", logits=lambda x: x.mean((2, 3))), images.data, (1, 2000, 2000)).logits(one)
+    assert seen.shape == (25, 1)
+    assert float((seen - seen[0]).abs().max()) == 0.0

@@ -78,20 +78,29 @@ def test_a_network_that_cannot_be_copied_is_left_alone():
     assert quick(model, _images()) is model
 
 
-def test_scores_come_from_the_stand_in_and_decisions_from_the_network(normed, image_threat):
-    """What `propose` hands to an attack under each access."""
-    x, seen = _images(), {}
-    y = normed.logits(x).argmax(1)
+@pytest.mark.parametrize("access", ["gradient", "scores", "decision"])
+@pytest.mark.parametrize("name", ["hopskipjump", "boundary"])
+def test_decisions_are_asked_of_the_network_itself_within_the_budget(name, access, normed, image_threat):
+    """Whatever the attacker may see: a stand-in's answers would have to be confirmed, at questions of their own."""
+    x = _images(20)
+    y, threat = normed.logits(x).argmax(1), replace(image_threat("l2", 1.0), access=access)
+    attack, nothing = make_attack({"name": name, "queries": 200}), torch.zeros(len(x), dtype=torch.bool)
+    found = propose(attack, normed, x, y, threat, nothing, minimal=True, rng=torch.Generator().manual_seed(0))
+    assert 100 < float(found.forwards.max()) <= 200
+    assert bool(threat.goal.won(normed.logits(found.x_adv), y).any())
+
+
+def test_scores_come_from_the_stand_in(normed, image_threat):
+    x, seen = _images(), []
+    threat = replace(image_threat("linf", 1.0), access="scores")
 
     def attack(model, rows, *_args, **_rng):
-        seen[model.access] = model
+        seen.append(model)
         return rows
 
-    for access in ("scores", "decision"):
-        threat = replace(image_threat("linf", 1.0), access=access)
-        propose(attack, normed, x, y, threat, torch.zeros(len(x), dtype=torch.bool), minimal=False, rng=None)
-    assert seen["scores"].exact is not None
-    assert seen["decision"].exact is None
+    nothing = torch.zeros(len(x), dtype=torch.bool)
+    propose(attack, normed, x, normed.logits(x).argmax(1), threat, nothing, minimal=False, rng=None)
+    assert seen[0].exact is not None
 
 
 def test_randomised_and_surrogate_models_are_left_alone(normed):

@@ -137,7 +137,7 @@ def propose(
     clean = x[rows]
     meter = Meter(len(rows))
     cpu = time.process_time()
-    seen = (model if threat.access == "decision" else quick(model, clean, precision)).limited(threat.access)
+    seen = quick(model, clean, precision).limited(threat.access)
     found = attack(meter.watch(seen), clean, y[rows], threat, rng=rng) if len(rows) else clean
     spent = time.process_time() - cpu
     if found.shape != clean.shape or found.dtype != clean.dtype or found.device != clean.device:

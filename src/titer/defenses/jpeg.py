@@ -17,8 +17,8 @@ from titer.core.plugins import defense
 from titer.core.protocols import Defense, TrainingData
 from titer.engine.in_front import in_front, straight_through
 
-_BLOCK, _HIGHEST = 8, 65_000
-"""Pixels of a block's side, and the height that an image may have."""
+_BLOCK, _HIGHEST, _PIXELS = 8, 65_000, 2**24
+"""Pixels of a block's side, the height that an image may have, and pixels at which Pillow smells no bomb yet."""
 
 
 @defense(
@@ -66,8 +66,9 @@ def _compress(image: Any, x: Tensor, low: float, high: float, quality: int) -> T
 
 
 def _cuts(pixels: np.ndarray) -> list[int]:
-    """Return where to cut images so that each stack keeps the format's limit on height."""
-    at_once = max(1, _HIGHEST // (pixels.shape[1] + _BLOCK))
+    """Return where to cut images [N, H, W, 1] so that each stack keeps the limits on height and on pixels."""
+    height, width = pixels.shape[1] + _BLOCK, pixels.shape[2]
+    at_once = max(1, min(_HIGHEST // height, _PIXELS // (height * width)))
     return list(range(at_once, len(pixels), at_once))
 
 

@@ -2,8 +2,8 @@
 
 Batch norm is folded into the convolution before it (Jacob et al. 2018, arXiv:1712.05877, section 3.2), memory is laid
 out channels last, and passes may run in bfloat16. All three change the last bits of a logit, so the engine confirms
-each find with the exact network (`Model.exact`), and the judge does so again. An attacker who may ask for decisions
-alone gets the exact network: every second answer of a walk along the boundary would have to be confirmed.
+each find with the exact network (`Model.exact`), and the judge does so again. Attacks on decisions ask the exact
+network itself (`engine.decisions`): every second answer of a walk along the boundary would have to be confirmed.
 """
 
 from __future__ import annotations
