@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titer.assess.models import ModelSpec
 from titer.assess.plan_checks import NO_DEFENSE, WORST_CASE, check_plan
+from titer.assess.study_plans import KEYS, CertificationPlan, DetectionPlan, ExplanationPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
@@ -82,6 +83,9 @@ class _File(_Table):
     surrogates: tuple[SurrogatePlan, ...] = ()
     transfer: Transfer = "undefended"
     precision: Precision = "float32"
+    certification: CertificationPlan | None = None
+    detection: DetectionPlan | None = None
+    explanation: ExplanationPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +122,16 @@ class Plan:
     surrogates: tuple[SurrogatePlan, ...]
     transfer: Transfer
     precision: Precision
+    certification: CertificationPlan | None
+    detection: DetectionPlan | None
+    explanation: ExplanationPlan | None
     source: bytes
     folder: Path
+
+    @property
+    def has_studies(self) -> bool:
+        """Whether anything but attacks is asked."""
+        return any(one is not None for one in (self.certification, self.detection, self.explanation))
 
     def digest(self) -> str:
         """Return the sha256 of the plan's text."""
@@ -174,6 +186,9 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         surrogates=file.surrogates,
         transfer=file.transfer,
         precision=file.precision,
+        certification=file.certification,
+        detection=file.detection,
+        explanation=file.explanation,
         source=source,
         folder=folder,
     )
@@ -200,6 +215,7 @@ _KEYS = {
     *SurrogatePlan.model_fields,
     *ModelSpec.__dataclass_fields__,
     *Recipe.__dataclass_fields__,
+    *(key for keys in KEYS.values() for key in keys),
 }
 
 
@@ -211,6 +227,7 @@ def _allowed(place: tuple[Any, ...]) -> tuple[str, ...]:
         "surrogates": tuple(SurrogatePlan.model_fields),
         "models": tuple(ModelSpec.__dataclass_fields__),
         "training": tuple(Recipe.__dataclass_fields__),
+        **KEYS,
     }
     return tables.get(str(place[0]), tuple(_File.model_fields)) if len(place) > 1 else tuple(_File.model_fields)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from titer.assess.models import check_spec
+from titer.assess.study_plans import study_problems
 from titer.assess.surrogate_plan import PREFIX, check_group, check_surrogate
 from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make
@@ -30,6 +31,7 @@ def check_plan(plan: Plan) -> None:
     for other in plan.surrogates:
         problems += _tried(lambda other=other: check_surrogate(other, plan.training))
     problems += _reserved(plan)
+    problems += study_problems(plan)
     name = parse(plan.data, "data")[0]
     problems += _tried(lambda: make("modalities", plan.data, f"data.{name}"))
     for what, labels in (

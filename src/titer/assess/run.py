@@ -7,16 +7,18 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from titer.assess import collect
 from titer.assess.cells import CellStore, atomic_write, sweep
-from titer.assess.grid import Task, probe_source, run_cells, tasks, train
+from titer.assess.grid import Task, lineup, probe_source, run_cells, tasks, train
 from titer.assess.manifest import describe, now
 from titer.assess.plan import Plan
 from titer.assess.plan_checks import check_against
 from titer.assess.pool import Executor, Listener, Message, stopped, tell
+from titer.assess.studies import run_studies, write_studies
 from titer.assess.surrogates import check_surrogates
 from titer.assess.trial import forget_data, open_trial
 from titer.core.errors import SpecError
@@ -51,27 +53,40 @@ def assess(
         manifest = describe(plan, first, device)
         atomic_write(out / "plan.toml", plan.source)
         try:
-            cells = _run_all(plan, out, device, workers or plan.workers or available_cores(), listener)
+            done = _run_all(plan, out, device, workers or plan.workers or available_cores(), listener)
         except KeyboardInterrupt as error:
             sweep(out)
             raise stopped(error) from None
         listener(Message("tables and statistics"))
         manifest |= {"finished": now(), "wall_seconds": round(time.perf_counter() - began, 1)}
-        collect.write(plan, out, cells, manifest, first.data)
+        write_studies(plan, out, done.studies)
+        collect.write(plan, out, done.cells, manifest, first.data)
     return out
 
 
-def _run_all(plan: Plan, out: Path, device: str, workers: int, listener: Listener) -> list[str]:
-    """Run every stage; return the ids of all cells and probes in the plan's order."""
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """The ids of cells and probes, and of each study's parts, in the plan's order."""
+
+    cells: list[str]
+    studies: dict[str, list[str]]
+
+
+def _run_all(plan: Plan, out: Path, device: str, workers: int, listener: Listener) -> _Done:
+    """Run every stage; return the ids of everything that is kept."""
     stages = tasks(plan)
     workers = min(workers, max(len(stage) for stage in stages))
     with Executor(workers, listener) as executor:
         for stage in stages:
             results = executor.map(_work, [(plan, task, str(out), device) for task in stage])
-    return [cell for result in results for cell in result]
+    studies: dict[str, list[str]] = {}
+    for result in results:
+        for name, parts in result.studies.items():
+            studies.setdefault(name, []).extend(parts)
+    return _Done([cell for result in results for cell in result.cells], studies)
 
 
-def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
+def _work(plan: Plan, task: Task, out: str, device: str) -> _Done:
     """Do one task in a worker."""
     what = task.describe(plan)
     tell(Message(what))
@@ -83,13 +98,16 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> list[str]:
     if task.kind == "train":
         train(trial, task)
         tell(Message(what, done=True))
-        return []
+        return _Done([], {})
     store = CellStore(folder=Path(out))
     done: Callable[[str], None] = lambda cell: tell(Message(f"{what}: {cell}", done=True))  # noqa: E731
     cells = run_cells(trial, task, store, done)
-    if task.trial or task.surrogate is not None:
-        return cells
-    return cells + probe_source(trial, task.model, task.defense, store)
+    if task.surrogate is not None:
+        return _Done(cells, {})
+    if not task.trial:
+        cells += probe_source(trial, task.model, task.defense, store)
+    studies = run_studies(trial, lineup(trial, task.model)[task.defense], Path(out), done) if plan.has_studies else {}
+    return _Done(cells, studies)
 
 
 def available_cores() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from titer.report.examples import Example, read_example
 
 FORMAT_VERSION = 1
 ANY_ERROR = "any-error"
+STUDIES = ("certification", "detection", "explanation")
 
 _OUTCOME_COLUMNS = [
     "run", "cell", "trial", "model", "defense", "source", "attack", "threat", "threat_family", "norm", "eps", "unit",
@@ -42,7 +43,22 @@ _KEYS: dict[str, dict[str, type]] = {
     "sanity.json": {"checks": list},
     "costs.json": {},
     "skipped.json": {"cells": list},
+    **{f"{name}.json": {"parts": list} for name in STUDIES},
 }
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRows:
+    """What a study kept: `rows` of all trials, the notes of its `parts`, and the folder with its arrays."""
+
+    rows: pd.DataFrame
+    parts: tuple[dict[str, Any], ...]
+    folder: Path
+
+    def arrays(self) -> list[tuple[dict[str, Any], Path]]:
+        """Return the parts that kept arrays, each with the path of its `.npz` file."""
+        there = [(part, self.folder / "examples" / f"{part['part']}.npz") for part in self.parts]
+        return [(part, path) for part, path in there if path.is_file()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,7 @@ class RunFolder:
         costs: `costs.json`.
         skipped: the cells of `skipped.json`.
         examples: the clean and adversarial pairs, in the order of their file names.
+        studies: what the plan asked besides attacks: certification, detection, explanation; empty in older runs.
     """
 
     path: Path
@@ -72,6 +89,7 @@ class RunFolder:
     costs: dict[str, Any]
     skipped: tuple[dict[str, Any], ...]
     examples: tuple[Example, ...]
+    studies: dict[str, StudyRows] = field(default_factory=dict)
 
 
 def read_run(run_dir: Path) -> RunFolder:
@@ -94,7 +112,23 @@ def read_run(run_dir: Path) -> RunFolder:
         costs=_read_json(run_dir, "costs.json"),
         skipped=tuple(_read_json(run_dir, "skipped.json")["cells"]),
         examples=tuple(read_example(path) for path in sorted((run_dir / "examples").glob("*.npz"))),
+        studies={name: found for name in STUDIES if (found := _read_study(run_dir, name)) is not None},
     )
+
+
+def _read_study(run_dir: Path, name: str) -> StudyRows | None:
+    """Read one study's parts and rows; None where the plan had none."""
+    if not (run_dir / f"{name}.json").is_file():
+        return None
+    parts = tuple(_read_json(run_dir, f"{name}.json")["parts"])
+    if all("skipped" in part for part in parts):
+        return StudyRows(rows=pd.DataFrame(), parts=parts, folder=run_dir / name)
+    path = _existing(run_dir, f"{name}.parquet")
+    try:
+        rows = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise SpecError(f"{path} is damaged: {_one_line(error)}; expected a Parquet table") from error
+    return StudyRows(rows=rows, parts=parts, folder=run_dir / name)
 
 
 def _existing(run_dir: Path, name: str) -> Path:

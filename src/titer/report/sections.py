@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from titer.report import tables
+from titer.report.certified import Certified, certified, certified_context
 from titer.report.charts import Artist
+from titer.report.detected import Detected, detected, detected_context
+from titer.report.explained import Explained, explained, explained_context
 from titer.report.findings import Findings, Verdict, find
 from titer.report.goals import goal_class, goal_words
 from titer.report.graded import ErrorRow, error_rows, right_words
@@ -42,6 +45,9 @@ class Derived:
     queries: tuple[QueryRow, ...]
     gaps: tuple[Gap, ...]
     subgroups: tuple[GroupRow, ...]
+    certified: Certified | None
+    detected: Detected | None
+    explained: Explained | None
 
 
 def derive(run: RunFolder) -> Derived:
@@ -61,6 +67,9 @@ def derive(run: RunFolder) -> Derived:
         queries=query_rows(study, numbers, tallies),
         gaps=gaps(run, study),
         subgroups=subgroup_rows(run, study),
+        certified=certified(run, study),
+        detected=detected(run, study),
+        explained=explained(run, study),
     )
 
 
@@ -95,6 +104,9 @@ def context(derived: Derived) -> dict[str, Any]:
         "subgroups_short": _undefended_groups(derived),
         "few_subjects": sum(row.few for row in derived.subgroups),
         "panels": panels(run, study),
+        "certified": certified_context(derived.certified, study),
+        "detected": detected_context(derived.detected, study),
+        "explained": explained_context(derived.explained, study),
         "statistics": statistics_tables(run.statistics, study),
         "protocol": protocol_lines(run.statistics.get("protocol")),
         "statistics_warnings": run.statistics.get("warnings") or [],

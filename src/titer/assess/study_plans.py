@@ -1,0 +1,113 @@
+"""What a plan asks of its defended models besides attacks: certificates, detection and explanation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from titer.core.errors import SpecError, unknown
+from titer.core.plugins import make, make_detector
+from titer.core.registry import Spec
+
+if TYPE_CHECKING:
+    from titer.assess.plan import Plan
+
+Specs = Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
+Rows = Annotated[int, Field(ge=1)]
+Labels = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class StudyPlan(BaseModel):
+    """What the tables of all studies share.
+
+    `defenses` are labels of the plan's defended models; every one where it is not given. `rows` is how many rows of
+    the test part are studied, the same ones in every study of a trial.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    defenses: Labels | None = None
+    rows: Rows
+
+    def studies(self, defense: str) -> bool:
+        """Whether the defended model of this label is studied."""
+        return self.defenses is None or defense in self.defenses
+
+
+class CertificationPlan(StudyPlan):
+    """The `[certification]` table: what is proven of each row, under every threat whose norm a certifier bounds."""
+
+    certifiers: Specs
+    rows: Rows = 500
+
+
+class DetectionPlan(StudyPlan):
+    """The `[detection]` table: detectors, each alone and all together, against attackers who know of them or not.
+
+    `attacks` are labels of the plan's attacks; all of them where it is not given. Thresholds are set on the validation
+    part at `false_positive_rate`. Together, an input is held back where `any` detector raises its alarm, or where the
+    `weighted` mean of the scores is too high.
+    """
+
+    detectors: Specs
+    attacks: Labels | None = None
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    combination: Literal["any", "weighted"] = "weighted"
+    defenses: Labels | None = ("none",)
+    rows: Rows = 200
+
+
+class ExplanationPlan(StudyPlan):
+    """The `[explanation]` table: what explainers say before and after one attack of the plan, its first by default."""
+
+    explainers: Specs
+    attack: str | None = None
+    defenses: Labels | None = ("none",)
+    rows: Rows = 100
+
+
+KEYS = {
+    "certification": tuple(CertificationPlan.model_fields),
+    "detection": tuple(DetectionPlan.model_fields),
+    "explanation": tuple(ExplanationPlan.model_fields),
+}
+"""The keys of each study's table."""
+
+
+def study_problems(plan: Plan) -> Iterator[str]:
+    """Yield what is wrong with the tables of the plan's studies."""
+    defenses, attacks = [one.name for one in plan.defenses], [one.label for one in plan.attacks]
+    for name, table in (
+        ("certification", plan.certification),
+        ("detection", plan.detection),
+        ("explanation", plan.explanation),
+    ):
+        if table is not None:
+            yield from _unknown(f"{name}.defenses", table.defenses or (), defenses)
+    if plan.certification is not None:
+        yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
+    if plan.detection is not None:
+        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors")
+        yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
+    if plan.explanation is not None:
+        yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
+        yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
+
+
+def _unknown(where: str, labels: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    yield from (str(unknown(where, label, known)) for label in labels if label not in known)
+
+
+def _plugins(shelf: str, specs: Sequence[Spec], where: str) -> Iterator[str]:
+    for index, spec in enumerate(specs):
+        place = f"{where}[{index}]"
+        try:
+            make_detector(spec, place) if shelf == "detectors" else make(shelf, spec, place)
+        except SpecError as error:
+            yield str(error)
+    names = [spec if isinstance(spec, str) else str(spec.get("label", spec)) for spec in specs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        yield f"{where} = {twice[0]!r} stands twice"
