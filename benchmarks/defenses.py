@@ -62,7 +62,7 @@ def _options() -> argparse.Namespace:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Return the plan with other trials and fewer defences, as a text of its own: what a run folder keeps is what ran."""
+    """Return the plan with other trials and fewer defences, as a text of its own: a run folder keeps what ran."""
     path = HERE.parent / "plans" / "defenses.toml"
     head, *blocks = path.read_text().split("[[defenses]]\n")
     head = re.sub(r"(?m)^trials = \d+$", f"trials = {options.trials}", head)

@@ -49,10 +49,11 @@ def _fast_training(folder: Folder) -> Figure:
 
 def _distillation(folder: Folder) -> Figure:
     base, blind = folder.metric("none", "attack_success_rate"), _blind(folder, "distillation")
+    unaware = mean_of(1 - blind / base, bounds=_ANY)
     return Figure(
         what="distillation: cut in attack success, adaptive / not adaptive",
         asked="whatever is true",
-        reached=f"{_cut(folder, 'distillation')} / {mean_of(1 - blind / base, bounds=_ANY)}{_doubt(folder, 'distillation')}",
+        reached=f"{_cut(folder, 'distillation')} / {unaware}{_doubt(folder, 'distillation')}",
     )
 
 
