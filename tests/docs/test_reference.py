@@ -37,8 +37,8 @@ TABLES: dict[str, Any] = {
     "surrogates": SurrogatePlan,
 }
 SHELF_PAGES = {
-    "attacks": REFERENCE / "attacks-and-defenses.md",
-    "defenses": REFERENCE / "attacks-and-defenses.md",
+    "attacks": REFERENCE / "attacks.md",
+    "defenses": REFERENCE / "defenses.md",
     "certifiers": REFERENCE / "certifiers.md",
     "detectors": REFERENCE / "detectors.md",
     "explainers": REFERENCE / "explainers.md",
