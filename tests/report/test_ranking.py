@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import pytest
+
 from tests.report.reading import change_json, read_data, read_page
 from titer.report.build import build
 
@@ -32,6 +35,19 @@ def test_letters_are_those_of_the_statistics(masters: dict[str, Path]) -> None:
         letters = {one["defense"]: one["letters"] for one in row["order"]}
         assert {one["row"]["defense"]: one["letters"] for one in ranking["rows"]} == letters
         assert row["test"] in read_page(folder).sections["summary"]
+
+
+def test_the_rarest_class_is_counted_in_the_worst_case(masters: dict[str, Path]) -> None:
+    folder = masters["image"]
+    table = pd.read_parquet(folder / "outcomes.parquet")
+    counts = table[table["attack"] == "none"]["label"].value_counts()
+    for ranking in rankings(folder):
+        assert ranking["rarest"] == read_data(folder)["study"]["classes"][int(counts.idxmin())]
+        for one in ranking["rows"]:
+            mine = (table["defense"] == one["row"]["defense"]) & (table["source"] == table["defense"])
+            rows = table[mine & (table["threat"] == ranking["threat"]) & (table["label"] == counts.idxmin())]
+            right = (rows["adversarial_prediction"] == rows["label"]).groupby([rows["trial"], rows["sample_id"]]).all()
+            assert one["rarest"]["mean"] == pytest.approx(float(right.groupby("trial").mean().mean()))
 
 
 def test_a_defence_without_effect_is_called_weak_on_the_first_page(copy: Callable[[str], Path]) -> None:

@@ -62,7 +62,7 @@ def derive(run: RunFolder) -> Derived:
         study=study,
         numbers=numbers,
         findings=findings,
-        rankings=rankings(run, findings),
+        rankings=rankings(run, study, findings, tallies),
         tallies=tallies,
         staircases=staircases(run, study, tallies),
         shifts=shifts(study, numbers, tallies),
