@@ -97,10 +97,11 @@ def test_measures_of_known_attributions():
     moved[:, 0, 9] = 1.0
     lesions = torch.zeros(2, 10, 10, dtype=torch.bool)
     lesions[0, 0, :5] = True
-    found = measures(Explanations(clean=clean, new=moved, first=clean, noise=-clean), lesions)
+    found = measures(Explanations(clean=clean, new=moved, other=moved, first=clean, noise=-clean), lesions)
     assert found["cosine_new"] == pytest.approx([0, 0], abs=1e-6)
     assert found["cosine_first"] == pytest.approx([1, 1])
     assert found["cosine_noise"] == pytest.approx([-1, -1])
+    assert found["cosine_other"] == pytest.approx([0, 0], abs=1e-6)
     assert found["overlap_new"] == pytest.approx([0, 0])
     assert found["overlap_noise"] == pytest.approx([1, 1])
     assert found["inside_clean"][0] == pytest.approx(0.5)

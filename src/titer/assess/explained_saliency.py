@@ -26,19 +26,20 @@ MOST_ROWS = 40
 _FEWEST_ROWS = 4
 _WORK = {"cpu": 2e11, "cuda": 2e13}
 _EXAMPLES = 4
-_NAMES = ("clean", "new", "first", "noise")
+_NAMES = ("clean", "new", "other", "first", "noise")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanations:
     """Attributions [n, ...] of the first n flipped rows.
 
-    `clean` of the clean input for its decision, `new` of the attacked one for its own; `first` and `noise` of the
-    attacked and of the noisy input for the clean input's decision.
+    `clean` of the clean input for its decision, `new` of the attacked one for its own, and `other` of the clean one for
+    that new decision; `first` and `noise` of the attacked and of the noisy input for the clean input's decision.
     """
 
     clean: Tensor
     new: Tensor
+    other: Tensor
     first: Tensor
     noise: Tensor
 
@@ -62,10 +63,11 @@ def affordable(explain: Explainer, model: Model, flips: Flips, *, seed: int, dev
 
 
 def explanations(explain: Explainer, model: Model, flips: Flips, count: int, *, seed: int) -> Explanations:
-    """Explain the first `count` flipped rows four times, each time with the same random numbers."""
+    """Explain the first `count` flipped rows five times, each time with the same random numbers."""
     asked = {
         "clean": (flips.clean, flips.first),
         "new": (flips.attacked, flips.new),
+        "other": (flips.clean, flips.new),
         "first": (flips.attacked, flips.first),
         "noise": (flips.noisy, flips.first),
     }
@@ -142,6 +144,7 @@ def example_arrays(
         "adversarial": flips.attacked[:count].cpu().numpy(),
         "clean_saliency": found.clean[:count].cpu().numpy(),
         "adversarial_saliency": found.new[:count].cpu().numpy(),
+        "other_saliency": found.other[:count].cpu().numpy(),
         "label": known["label"],
         "clean_prediction": known["clean_prediction"],
         "adversarial_prediction": known["adversarial_prediction"],

@@ -65,11 +65,11 @@ class _Case:
     def flips(self) -> Flips:
         return flips_of(self.model, self.attempt, seed=self.seed)
 
-    def part(self, title: str, **own: Any) -> tuple[str, dict[str, Any]]:
+    def part(self, what: str, /, **own: Any) -> tuple[str, dict[str, Any]]:
         """Return a part's title and spec: its labels, and everything that its result depends on."""
         labels = {"attack": self.attack.label, "family": self.threat.family, "threat": self.threat.name}
         cell = cell_of(self.trial, self.source, self.attack, self.threat).id
-        title = f"{title}, {self.attack.label}, {self.threat.name}"
+        title = f"{what}, {self.attack.label}, {self.threat.name}"
         return title, labels | own | {"cell": cell, "rows": self.count, "version": _VERSION}
 
 

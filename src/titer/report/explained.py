@@ -16,18 +16,18 @@ from titer.report.numbers import NOTHING, Estimate
 from titer.report.study import Study
 from titer.stats.intervals import is_constant, ratio_bootstrap
 
-_SHARES = ("overlap", "inside")
-_MOVED = tuple(f"{kind}_{name}" for kind in ("cosine", "overlap") for name in ("new", "first", "noise"))
-_INSIDE = tuple(f"inside_{name}" for name in ("clean", "new", "first", "noise"))
+_MOVED = tuple(f"{kind}_{name}" for kind in ("cosine", "overlap") for name in ("new", "other", "first", "noise"))
+_INSIDE = tuple(f"inside_{name}" for name in ("clean", "new", "other", "first", "noise"))
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
     """How far one explainer's answers moved, over the explained rows of all trials; intervals are over patients.
 
-    `new` is the attacked input explained for its new decision, `first` for the decision without attack, `noise` the
-    input with an unaimed change of the same size. `excess` is the overlap under noise less that under attack, row by
-    row, both for the decision without attack. `inside` are shares within the lesion, for `clean` too.
+    `new` is the attacked input explained for its new decision, `other` the clean input explained for that decision,
+    `first` the attacked input for the decision without attack, `noise` the input with an unaimed change of the same
+    size for that decision. `excess` is the overlap of `noise` less that of `first`, row by row. `inside` are shares
+    within the lesion, for `clean` too.
 
     Attributes:
         rows: explained rows, of `patients`.
@@ -40,14 +40,17 @@ class Moved:
     rows: int
     patients: int
     cosine_new: Estimate
+    cosine_other: Estimate
     cosine_first: Estimate
     cosine_noise: Estimate
     overlap_new: Estimate
+    overlap_other: Estimate
     overlap_first: Estimate
     overlap_noise: Estimate
     excess: Estimate
     inside_clean: Estimate
     inside_new: Estimate
+    inside_other: Estimate
     inside_first: Estimate
     inside_noise: Estimate
     noise_won: int

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from titer.core.errors import SpecError
 
 Floats = npt.NDArray[np.float32]
-_SHAPED = ("clean", "adversarial", "clean_saliency", "adversarial_saliency")
+_SHAPED = ("clean", "adversarial", "clean_saliency", "adversarial_saliency", "other_saliency")
 _ARRAYS = (*_SHAPED, "clean_prediction", "adversarial_prediction", "label", "sample_id", "meta")
 _META = ("model", "defense", "family", "explainer", "title", "kind", "class_names")
 
@@ -28,6 +28,7 @@ class Pairs:
         adversarial: under attack.
         clean_saliency: [n, ...], what speaks for the decision on the clean input.
         adversarial_saliency: [n, ...], what speaks for the decision under attack.
+        other_saliency: [n, ...], what in the clean input speaks for the decision under attack.
         clean_prediction: [n]; `adversarial_prediction` and `label` likewise.
         adversarial_prediction: under attack.
         label: the true class.
@@ -39,6 +40,7 @@ class Pairs:
     adversarial: Floats
     clean_saliency: Floats
     adversarial_saliency: Floats
+    other_saliency: Floats
     clean_prediction: npt.NDArray[np.int64]
     adversarial_prediction: npt.NDArray[np.int64]
     label: npt.NDArray[np.int64]

@@ -36,6 +36,7 @@ def _shown(case: Case, kept: Sequence[Sample], run: RunFolder, study: Study) -> 
         "heading": _heading(case, study),
         "counted": _counted(case, study),
         "statement": _statement(case.moved[0], study) if case.moved else "",
+        "question": _question(case.moved[0], study) if case.moved else "",
         "notes": _notes(case, study),
         "figure": _figure(case) if case.moved else None,
         "overlap": _overlap_table(case, study) if case.moved else None,
@@ -58,7 +59,8 @@ def _counted(case: Case, study: Study) -> str:
     many = study.subject[1]
     over = f" in {case.trials} trials" if case.trials > 1 else ""
     rows = sorted({one.rows for one in case.moved})
-    told = f" {rows[0] if len(rows) == 1 else f'{rows[0]} to {rows[-1]}'} of them, picked at random, were explained."
+    many_rows = " to ".join(map(str, dict.fromkeys((rows[0], rows[-1])))) if rows else ""
+    told = " All were explained." if rows[:1] == [case.flipped] else f" {many_rows} were explained, picked at random."
     return (
         f"Of {case.studied} {many}{over}, {case.attacked} were open to attack: right without it, and not proven safe. "
         f"The decision on {case.flipped} was flipped.{told if rows else ''}"
@@ -66,15 +68,25 @@ def _counted(case: Case, study: Study) -> str:
 
 
 def _statement(first: Moved, study: Study) -> str:
-    """Say how far the first explainer's answer moved, beside its answer to noise."""
+    """Say how far the first explainer's answer moved, beside its answer to noise, and to another question."""
     what = "image" if study.kind == "image" else "record"
     clearly = first.excess.low is not None and first.excess.low > 0
     verdict = "The attack moved" if clearly else "It is not shown that the attack moved"
     return (
-        f"By {first.title}, the tenth of the {what} that weighs most for the decision under attack shares "
-        f"{estimate_ci(first.overlap_new)} with the tenth that weighed most before. After random noise of the same "
-        f"size it shares {estimate_ci(first.overlap_noise)}. {verdict} the explanation more than noise does: for one "
-        f"and the same decision the overlap under attack is smaller by {_points(first.excess)}."
+        f"{first.title}: the tenth of the {what} that weighs most for the decision before keeps "
+        f"{estimate_ci(first.overlap_first)} of its places under attack, and {estimate_ci(first.overlap_noise)} under "
+        f"random noise of the same size. {verdict} the explanation more than noise does: the difference is "
+        f"{_points(first.excess)}."
+    )
+
+
+def _question(first: Moved, study: Study) -> str:
+    """Say how much of the change that a reader sees comes of asking for another decision."""
+    what = "image" if study.kind == "image" else "record"
+    return (
+        f"Explained for its new decision, the attacked {what} shares {estimate_ci(first.overlap_new)} with the clean "
+        f"one’s tenth. How much of that comes of the other question alone, the clean {what} tells: explained "
+        f"for that decision without any attack, it shares {estimate_ci(first.overlap_other)}."
     )
 
 
@@ -92,16 +104,18 @@ def _notes(case: Case, study: Study) -> list[str]:
             f"The rules of the data left the noise {percent(widest.noise_length, 0)} of the length of the attack’s "
             "change on average, which makes the effect of the attack look a little larger than it is."
         )
+    if any(one.overlap_new.low is None or one.overlap_first.low is None for one in case.moved):
+        notes.append("No CI: every explained row gave the same value, or all are of one patient.")
     if min(one.patients for one in case.moved) < _FEW_PATIENTS:
         notes.append(f"Fewer than {_FEW_PATIENTS} patients: intervals are somewhat too narrow.")
     return notes
 
 
 def _figure(case: Case) -> Figure:
-    rows = [Row(one.title, at + 1, one.overlap_noise, one.overlap_new) for at, one in enumerate(case.moved)]
+    rows = [Row(one.title, at + 1, one.overlap_noise, one.overlap_first) for at, one in enumerate(case.moved)]
     caption = (
-        "Overlap of the heaviest tenth with that of the clean input: after noise of the same size (hollow) and after "
-        "the attack, for the new decision (solid); bars: 95 % CI over patients. By chance it is 10 %."
+        "Overlap of the heaviest tenth with that of the clean input, both for the decision before: after noise of the "
+        "same size (hollow) and after the attack (solid); bars: 95 % CI over patients. By chance it is 10 %."
     )
     name = f"explained {case.model} {case.defense} {case.family}"
     return figures.dumbbells(name, rows, "Overlap (%)", caption, "How far explanations move")
@@ -112,18 +126,20 @@ def _overlap_table(case: Case, study: Study) -> Table:
         (
             one.title,
             f"{one.rows} ({one.patients})",
-            *(estimate(value) for value in (one.overlap_new, one.overlap_first, one.overlap_noise)),
+            *(estimate(value) for value in (one.overlap_first, one.overlap_noise)),
             _points(one.excess),
+            *(estimate(value) for value in (one.overlap_new, one.overlap_other)),
         )
         for one in case.moved
     )
     headings = (
         "Explainer",
         f"{study.subject[1].capitalize()} (patients)" if study.subject[0] != "patient" else "Explained (patients)",
-        "Attacked, new decision",
-        "Attacked, decision before",
-        "Noise, decision before",
-        "Noise less attack, decision before",
+        "Decision before, attacked",
+        "Decision before, noise",
+        "Difference (noise less attack)",
+        "New decision, attacked",
+        "New decision, clean",
     )
     caption = "Overlap of the heaviest 10 % with the clean input’s, mean (95 % CI over patients)"
     return Table(caption, headings, rows)
@@ -131,26 +147,46 @@ def _overlap_table(case: Case, study: Study) -> Table:
 
 def _cosine_table(case: Case) -> Table | None:
     rows = tuple(
-        (one.title, *(_plain(value) for value in (one.cosine_new, one.cosine_first, one.cosine_noise)))
+        (
+            one.title,
+            *(_plain(value) for value in (one.cosine_first, one.cosine_noise, one.cosine_new, one.cosine_other)),
+        )
         for one in case.moved
     )
-    headings = ("Explainer", "Attacked, new decision", "Attacked, decision before", "Noise, decision before")
+    headings = (
+        "Explainer",
+        "Decision before, attacked",
+        "Decision before, noise",
+        "New decision, attacked",
+        "New decision, clean",
+    )
     caption = (
         "Cosine with the explanation of the clean input, mean (95 % CI over patients): 1 the same, 0 nothing in "
-        "common, −1 the opposite"
+        "common, −1 the opposite. What speaks for one of two classes speaks against the other: −1 by the question alone"
     )
     return Table(caption, headings, rows) if rows else None
 
 
 def _inside_table(case: Case) -> Table | None:
     rows = tuple(
-        (one.title, *(estimate(v) for v in (one.inside_clean, one.inside_new, one.inside_first, one.inside_noise)))
+        (one.title, *(estimate(v) for v in _shares_inside(one)))
         for one in case.moved
         if one.inside_clean.mean is not None
     )
-    headings = ("Explainer", "Clean", "Attacked, new decision", "Attacked, decision before", "Noise, decision before")
+    headings = (
+        "Explainer",
+        "Decision before, clean",
+        "Decision before, attacked",
+        "Decision before, noise",
+        "New decision, attacked",
+        "New decision, clean",
+    )
     caption = "Share of all weight that lies inside the lesion, mean (95 % CI over patients)"
     return Table(caption, headings, rows) if rows else None
+
+
+def _shares_inside(one: Moved) -> tuple[Estimate, ...]:
+    return one.inside_clean, one.inside_first, one.inside_noise, one.inside_new, one.inside_other
 
 
 def _map(case: Case, run: RunFolder, study: Study) -> Figure | None:
@@ -195,8 +231,17 @@ def _points(value: Estimate) -> str:
 
 
 def _plain(value: Estimate) -> str:
+    """Write a cosine with its interval; three digits, as many lie close to 1 or -1."""
     if not known(value.mean):
         return UNKNOWN
     if value.low is None or value.high is None:
-        return f"{number(value.mean)} (no{NBSP}CI)"
-    return f"{number(value.mean)} ({number(value.low)}{NBSP}to{NBSP}{number(value.high)})"
+        return f"{_cosine(value.mean)} (no{NBSP}CI)"
+    return f"{_cosine(value.mean)} ({_cosine(value.low)}{NBSP}to{NBSP}{_cosine(value.high)})"
+
+
+def _cosine(value: float | None) -> str:
+    """Write a cosine, never rounded up to 1 or down to -1."""
+    text = number(value, 3)
+    if value is None or text not in ("1.000", "−1.000") or abs(value) > 1 - 1e-6:
+        return text
+    return f">{NBSP}0.999" if value > 0 else f"<{NBSP}−0.999"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 from titer.report import saliency_pictures as draw
@@ -20,11 +21,10 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What one explainer says of one input: two images as data URIs, or a chart."""
+    """What one explainer says of one input: images as data URIs with what each is, or a chart."""
 
     title: str
-    clean: str = ""
-    adversarial: str = ""
+    images: tuple[tuple[str, str], ...] = ()
     chart: Markup | None = None
 
 
@@ -41,7 +41,7 @@ class Sample:
     @property
     def size(self) -> int:
         """Bytes that it adds to the page."""
-        return sum(len(one.clean) + len(one.adversarial) + len(one.chart or "") for one in self.pictures)
+        return sum(len(one.chart or "") + sum(len(uri) for uri, _ in one.images) for one in self.pictures)
 
 
 def samples(run: RunFolder, study: Study, keys: Sequence[Key]) -> list[list[Sample]]:
@@ -97,22 +97,26 @@ def _sample(name: str, pairs: Sequence[Pairs], sample: str, study: Study) -> Sam
 def _inputs(one: Pairs, at: int) -> Picture:
     limits = one.meta.get("value_range")
     images = [draw.grey(image[at], limits) for image in (one.clean, one.adversarial)]
-    nothing = [image * 0 for image in images]
-    return Picture("As the model gets it", *map(draw.heat, images, nothing))
+    uris = [draw.heat(image, np.zeros_like(image)) for image in images]
+    return Picture("As the model gets it", tuple(zip(uris, ("without attack", "attacked"), strict=True)))
 
 
 def _overlays(one: Pairs, at: int) -> Picture:
     limits = one.meta.get("value_range")
-    both = ((one.clean, one.clean_saliency), (one.adversarial, one.adversarial_saliency))
-    uris = [draw.heat(draw.grey(image[at], limits), draw.strength(weight[at])) for image, weight in both]
-    return Picture(str(one.meta["title"]), *uris)
+    shown = (
+        (one.clean, one.clean_saliency, "without attack, for the decision then"),
+        (one.adversarial, one.adversarial_saliency, "attacked, for the new decision"),
+        (one.clean, one.other_saliency, "without attack, for the new decision"),
+    )
+    uris = [(draw.heat(draw.grey(image[at], limits), draw.strength(heat[at])), words) for image, heat, words in shown]
+    return Picture(str(one.meta["title"]), tuple(uris))
 
 
 def _bars(name: str, one: Pairs, at: int) -> Picture:
-    before, after = draw.weights(one.clean_saliency[at]), draw.weights(one.adversarial_saliency[at])
+    before, after = draw.weights(one.other_saliency[at]), draw.weights(one.adversarial_saliency[at])
     names = one.meta.get("feature_names") or [f"feature {place + 1}" for place in range(len(before))]
     places = draw.heaviest(before, after, _FEATURES)
     rows = [(str(names[place]), float(before[place]), float(after[place])) for place in places]
     title = str(one.meta["title"])
-    spoken = f"{title} of {one.sample_id[at]}: share of all weight."
+    spoken = f"{title} of {one.sample_id[at]}: share of all weight for the new decision."
     return Picture(title, chart=draw.bars(name, rows, spoken) if rows else None)

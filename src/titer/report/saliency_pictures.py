@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 _STRONG = 0.99
 _DENSEST = 0.85
-_FAINT = 0.75
 _LARGEST = 224
-_BAR = 34
+_BAR = 40
 _MIDGREY = 0.45
 
 
@@ -28,7 +27,7 @@ def grey(image: Floats, value_range: Sequence[float] | None) -> Floats:
     """Return an image, or the middle slice of a volume, [C, H, W] as [H, W] from 0 black to 1 white."""
     planes = to_planes(image, channels_first=True).mean(axis=2)
     low, high = value_range or (float(planes.min()), float(planes.max()))
-    return np.clip((planes - low) / ((high - low) or 1.0), 0, 1).astype(np.float32)
+    return np.asarray(np.clip((planes - low) / ((high - low) or 1.0), 0, 1), dtype=np.float32)
 
 
 def strength(saliency: Floats) -> Floats:
@@ -38,7 +37,7 @@ def strength(saliency: Floats) -> Floats:
     """
     size = to_planes(np.abs(saliency).sum(axis=0, keepdims=True), channels_first=True)[:, :, 0]
     top = float(np.quantile(size, _STRONG)) or float(size.max())
-    return np.clip(size / (top or 1.0), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(size / (top or 1.0), 0, 1), dtype=np.float32)
 
 
 def heat(image: Floats, weight: Floats) -> str:
@@ -59,7 +58,7 @@ def _blended(image: Floats, weight: Floats) -> Floats:
     import matplotlib as mpl
 
     colours = mpl.colormaps["plasma"](weight)[:, :, :3]
-    cover = (_DENSEST * weight**_FAINT)[:, :, None]
+    cover = (_DENSEST * weight)[:, :, None]
     return np.asarray((1 - cover) * image[:, :, None] + cover * colours, dtype=np.float32)
 
 
@@ -90,9 +89,9 @@ def bars(name: str, rows: Sequence[tuple[str, float, float]], spoken: str) -> Ma
         axes.axvline(0, color=svg.SOFT, linewidth=1)
         _percent_ticks(axes)
         for at, (words, before, after) in enumerate(rows):
-            axes.annotate(words, (0, at), (2, -12), xycoords=("axes fraction", "data"), textcoords="offset points")
-            _bar(axes, at + 0.56, before, hollow=True)
-            _bar(axes, at + 0.8, after, hollow=False)
+            axes.annotate(words, (0, at), (2, -13), xycoords=("axes fraction", "data"), textcoords="offset points")
+            _bar(axes, at + 0.6, before, hollow=True)
+            _bar(axes, at + 0.82, after, hollow=False)
         told = "; ".join(
             f"{words}: {percent(before)} before, {percent(after)} under attack" for words, before, after in rows
         )
@@ -101,7 +100,7 @@ def bars(name: str, rows: Sequence[tuple[str, float, float]], spoken: str) -> Ma
 
 def _bar(axes: Axes, at: float, value: float, *, hollow: bool) -> None:
     face = svg.PAPER if hollow else svg.SERIES[2]
-    axes.barh(at, value, 0.2, color=face, edgecolor=svg.SERIES[0] if hollow else svg.SERIES[2], linewidth=1.2)
+    axes.barh(at, value, 0.18, color=face, edgecolor=svg.SERIES[0] if hollow else svg.SERIES[2], linewidth=1.2)
 
 
 def _percent_ticks(axes: Axes) -> None:
