@@ -15,7 +15,10 @@ from tests.report.reading import read_data, read_page
 from titer.core.errors import SpecError
 from titer.report import saliency_pictures as draw
 from titer.report.build import build
+from titer.report.explained import Explained, explained, explained_context
 from titer.report.feature_maps import feature_map
+from titer.report.load import read_run
+from titer.report.study import read_study
 
 EVIL = '<script>alert(1)</script>"'
 MEASURES = {f"{kind}_{name}": 0.0 for kind in ("cosine", "overlap") for name in ("new", "other", "first", "noise")}
@@ -77,9 +80,20 @@ def write_arrays(folder: Path, name: str = "p1", **changes: Any) -> Path:
     return path
 
 
+def derive(folder: Path) -> tuple[Explained, dict[str, Any]]:
+    """Return the numbers, and what the template is given."""
+    run = read_run(folder)
+    study = read_study(run)
+    found = explained(run, study)
+    assert found is not None
+    shown = explained_context(found, run, study)
+    assert shown is not None
+    return found, shown
+
+
 @pytest.fixture
 def folder(copy: Callable[[str], Path]) -> Path:
-    return copy("image")
+    return copy("single")
 
 
 def test_numbers_are_means_with_intervals_over_patients(folder: Path) -> None:
@@ -113,21 +127,20 @@ def test_numbers_are_means_with_intervals_over_patients(folder: Path) -> None:
 def test_the_sentence_claims_no_more_than_the_interval_does(folder: Path, noise: float, says: str) -> None:
     spread = np.linspace(-0.1, 0.1, 30)
     write(folder, [saliency(overlap_first=0.4 + spread, overlap_noise=noise)], [GRADCAM])
-    build(folder)
-    assert says in read_page(folder).sections["explanations"]
+    _, shown = derive(folder)
+    assert says in shown["cases"][0]["statement"]
 
 
 def test_nothing_flipped_and_nothing_possible_are_told(folder: Path) -> None:
     none = COUNTS | {"flipped": 0, "explained": 0, "noise_won": 0}
     write(folder, [saliency(0)], [part("p1", none, explainer="gradcam", title="Grad-CAM"), LIME])
-    build(folder)
-    text = read_page(folder).sections["explanations"]
-    assert "The decision on 0 was flipped." in text
+    _, shown = derive(folder)
+    assert "The decision on 0 was flipped." in shown["cases"][0]["counted"]
+    assert shown["cases"][0]["overlap"] is None
     (folder / "explanation.parquet").unlink()
     write(folder, [], [LIME, part("p4", skipped="no weights") | {"spec": {}, "defense": "jpeg"}])
     build(folder)
-    text = read_page(folder).sections["explanations"]
-    assert "All explanations: No weights." in text
+    assert "All explanations: No weights." in read_page(folder).sections["explanations"]
     assert [one["moved"] for one in read_data(folder)["explained"]["cases"]] == [[], []]
 
 
@@ -146,17 +159,16 @@ def test_pictures_are_named_and_names_are_harmless(folder: Path) -> None:
 def test_a_table_is_shown_by_its_heaviest_features(folder: Path) -> None:
     weight = np.array([[0.0, 3.0, -1.0]] * 2, dtype=np.float32)
     names = ["area", "texture", "radius"]
-    meta = {**LABELS, **SPEC, "explainer": "gradcam", "title": "SHAP values", "kind": "table", "class_names": ["a", "b"],
-            "feature_names": names}  # fmt: skip
+    meta = {**LABELS, **SPEC, "explainer": "gradcam", "title": "SHAP values", "kind": "table",
+            "class_names": ["a", "b"], "feature_names": names}  # fmt: skip
     shaped = ("clean", "adversarial", "clean_saliency", "adversarial_saliency", "other_saliency")
     write(folder, [saliency()], [GRADCAM])
     write_arrays(folder, **dict.fromkeys(shaped, weight), meta=np.array(json.dumps(meta)))
-    build(folder)
-    drawn = [str(a["aria-label"]) for tag, a in read_page(folder).tags if tag == "svg" and "aria-label" in a]
-    [first, _] = [words for words in drawn if words.startswith("SHAP values of")]
+    _, shown = derive(folder)
+    [first, _] = [str(one.pictures[0].chart) for one in shown["cases"][0]["samples"]]
     assert "texture: 75.0" in first
     assert "radius: −25.0" in first
-    assert "area" not in first
+    assert "area:" not in first
 
 
 @pytest.mark.parametrize(
@@ -173,7 +185,7 @@ def test_damaged_arrays_are_refused_in_one_line(folder: Path, changes: dict[str,
     write(folder, [saliency()], [GRADCAM])
     path = write_arrays(folder, **changes)
     with pytest.raises(SpecError, match=message) as caught:
-        build(folder)
+        derive(folder)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
