@@ -92,11 +92,12 @@ def _attack(trial: Trial, table: ExplanationPlan) -> AttackPlan:
 def _saliency(case: _Case, spec: Spec, index: int) -> Part:
     where = f"explanation.explainers[{index}]"
     name, given = parse(spec, where)
-    found = plugin("explainers", spec, where)
-    label = name + (f" ({', '.join(f'{key} = {value}' for key, value in sorted(given.items()))})" if given else "")
-    short = found.title.split(",")[0] + label.removeprefix(name)
-    title, own = case.part(label, explainer=label, title=short, settings=found.check(given, where))
-    return Part(title=title, spec=own, run=lambda: _explained(case, spec, own))
+    label = given.pop("label", None)
+    found, settings = plugin("explainers", spec, where), ", ".join(f"{key} = {value}" for key, value in given.items())
+    suffix = f" ({settings})" if settings else ""
+    own = {"explainer": label or name + suffix, "title": label or found.title.split(",")[0] + suffix}
+    title, labels = case.part(str(own["explainer"]), **own, settings=found.check(given, where))
+    return Part(title=title, spec=labels, run=lambda: _explained(case, {"name": name, **given}, labels))
 
 
 def _explained(case: _Case, spec: Spec, labels: Mapping[str, Any]) -> Found:
