@@ -39,8 +39,8 @@ TABLES: dict[str, Any] = {
     "explanation": ExplanationPlan,
 }
 SHELF_PAGES = {
-    "attacks": REFERENCE / "attacks-and-defenses.md",
-    "defenses": REFERENCE / "attacks-and-defenses.md",
+    "attacks": REFERENCE / "attacks.md",
+    "defenses": REFERENCE / "defenses.md",
     "certifiers": REFERENCE / "certifiers.md",
     "detectors": REFERENCE / "detectors.md",
     "explainers": REFERENCE / "explainers.md",

@@ -19,6 +19,7 @@ from titer.report.numbers import Numbers
 from titer.report.panels import panels
 from titer.report.provenance import facts, provenance, tested
 from titer.report.queries import QueryRow, query_rows
+from titer.report.ranking import Ranking, ranking_table, rankings, weak_sentences
 from titer.report.shifts import Shift, shifts
 from titer.report.skips import Gap, gaps
 from titer.report.statistics_tables import protocol_lines, statistics_tables
@@ -37,6 +38,7 @@ class Derived:
     study: Study
     numbers: Numbers
     findings: Findings
+    rankings: tuple[Ranking, ...]
     tallies: Tallies
     staircases: tuple[Staircase, ...]
     shifts: tuple[Shift, ...]
@@ -54,11 +56,13 @@ def derive(run: RunFolder) -> Derived:
     """Draw every number and conclusion of the report from `run`."""
     study, numbers = read_study(run), Numbers(run)
     tallies = tally(run, study)
+    findings = find(run, study, numbers, tallies)
     return Derived(
         run=run,
         study=study,
         numbers=numbers,
-        findings=find(run, study, numbers, tallies),
+        findings=findings,
+        rankings=rankings(run, findings),
         tallies=tallies,
         staircases=staircases(run, study, tallies),
         shifts=shifts(study, numbers, tallies),
@@ -83,6 +87,8 @@ def context(derived: Derived) -> dict[str, Any]:
         "facts": facts(run, study),
         "tested": tested(run, study),
         "verdicts": [(verdict, artist.headline(verdict.model, verdict.family)) for verdict in findings.verdicts],
+        "rankings": [ranking_table(study, one) for one in derived.rankings],
+        "weak": weak_sentences(study, derived.rankings),
         "checks": sorted(run.checks, key=lambda check: check.get("result") not in ("fail", "alarm")),
         "passed": sum(check.get("result") == "pass" for check in run.checks),
         "not_applicable": sum(check.get("result") == "not applicable" for check in run.checks),
