@@ -14,7 +14,6 @@ from titer.report.explained_page import page_of
 from titer.report.load import RunFolder
 from titer.report.numbers import NOTHING, Estimate
 from titer.report.study import Study
-from titer.stats.intervals import is_constant, ratio_bootstrap
 
 _MOVED = tuple(f"{kind}_{name}" for kind in ("cosine", "overlap") for name in ("new", "other", "first", "noise"))
 _INSIDE = tuple(f"inside_{name}" for name in ("clean", "new", "other", "first", "noise"))
@@ -180,6 +179,8 @@ def _alike(rows: pd.DataFrame, *, attacked: bool) -> Estimate:
 
 def _means(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, Estimate]:
     """Return the mean of each column over its rows with a number, and a percentile bootstrap interval over patients."""
+    from titer.stats.intervals import ratio_bootstrap  # here: a report without explanations needs no statistics
+
     _, patient = np.unique(rows["patient_id"].to_numpy().astype(str), return_inverse=True)
     patients = int(patient.max(initial=-1)) + 1
     values = rows[list(columns)].to_numpy(dtype=np.float64)
@@ -199,6 +200,8 @@ def _estimate(values: np.ndarray, limits: np.ndarray, patients: int, trials: int
     """Return a mean with its interval; none for fewer than two patients, or where all values are equal."""
     if not values.size:
         return NOTHING
+    from titer.stats.intervals import is_constant
+
     mean = float(values.mean())
     if patients < 2 or is_constant(values):
         return Estimate(mean=mean, n_trials=trials)
