@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from titer.report.explained import Case, Moved
 
 _FEW_PATIENTS = 30
+_ASKED_ANEW = ("classes", "mask")
+"""Outputs whose new decision is another class; a finding and a value have one score, whatever is decided."""
 
 
 def page_of(cases: Sequence[Case], run: RunFolder, study: Study) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def _shown(case: Case, kept: Sequence[Sample], run: RunFolder, study: Study) -> 
         "heading": _heading(case, study),
         "counted": _counted(case, study),
         "statement": _statement(case.moved[0], study) if case.moved else "",
-        "question": _question(case.moved[0], study) if case.moved else "",
+        "question": _question(case.moved[0], study) if case.moved and study.output in _ASKED_ANEW else "",
         "notes": _notes(case, study),
         "figure": _figure(case) if case.moved else None,
         "overlap": _overlap_table(case, study) if case.moved else None,
