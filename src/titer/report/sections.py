@@ -112,7 +112,7 @@ def context(derived: Derived) -> dict[str, Any]:
         "panels": panels(run, study),
         "certified": certified_context(derived.certified, study),
         "detected": detected_context(derived.detected, study),
-        "explained": explained_context(derived.explained, study),
+        "explained": explained_context(derived.explained, run, study),
         "statistics": statistics_tables(run.statistics, study),
         "protocol": protocol_lines(run.statistics.get("protocol")),
         "statistics_warnings": run.statistics.get("warnings") or [],
