@@ -43,7 +43,8 @@ def _check(
 ) -> dict[str, Any]:
     model, defense, family, certifier = key
     labels = {"model": model, "defense": defense, "threat_family": family, "certifier": certifier}
-    check = labels | {"check": "certificate-contradicted", "consequence": UNSOUND}
+    proof = all(one["about"] == "model" for one in facts)
+    check = labels | {"check": "certificate-contradicted", "consequence": UNSOUND if proof else SMOOTHED_ONLY}
     if any(one["about"] == "another" for one in facts):
         reason = f"{certifier} certifies the class that noise gives most often, and no attack of the run met that model"
         return check | not_applicable(reason)
@@ -55,10 +56,10 @@ def _check(
     if pairs.empty:
         return check | not_applicable(f"no attack met a row inside a radius that {certifier} proves")
     lost = pairs[contradicted(pairs)]
-    if all(one["about"] == "model" for one in facts):
+    if proof:
         return check | result(_proof(certifier, pairs, lost), FAIL)
     wrong = 1 - min(float(one["confidence"]) for one in facts)
-    return check | {"consequence": SMOOTHED_ONLY} | result(_sampled(certifier, pairs, lost, wrong), ALARM)
+    return check | result(_sampled(certifier, pairs, lost, wrong), ALARM)
 
 
 def contradicted(pairs: pd.DataFrame) -> pd.Series:
