@@ -104,7 +104,7 @@ def test_each_certifier_has_each_studied_row_once_under_each_threat_that_it_boun
     assert not rows.duplicated([*keys, "sample_id"]).any()
     assert (rows.groupby(keys).size() == 30).all()
     studied = rows.groupby(["trial", "defense", "certifier", "threat_family"])["sample_id"].agg(frozenset)
-    assert (studied.groupby("trial").nunique() == 1).all(), "every study and model meets the same rows"
+    assert all(len(set(some)) == 1 for _, some in studied.groupby("trial")), "every model meets the same rows"
     undefended = rows[(rows["defense"] == "none") & (rows["trial"] == 0)]
     found = undefended.groupby("certifier")["threat_family"].nunique().to_dict()
     assert found == {"interval-bounds": 3, "linear bounds": 3, "exact": 2}

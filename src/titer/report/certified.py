@@ -70,7 +70,7 @@ def _certificate(
 ) -> Certificate:
     model, family, certifier, defense = key
     one = facts[0]
-    met = _withstood(run, study, model, defense, family, rows)
+    met = _withstood(run, model, defense, family, rows)
     rows = rows[rows["eligible"].to_numpy(dtype=bool)]
     n = _independent(rows)
     right = rows[rows["holds"].to_numpy(dtype=bool)]
@@ -130,7 +130,7 @@ def _at(rows: pd.DataFrame, met: pd.DataFrame, threat: Threat, n: float) -> AtBu
     )
 
 
-def _withstood(run: RunFolder, study: Study, model: str, defense: str, family: str, rows: pd.DataFrame) -> pd.DataFrame:
+def _withstood(run: RunFolder, model: str, defense: str, family: str, rows: pd.DataFrame) -> pd.DataFrame:
     """Return, of the certified rows, trial, sample, threat and whether every attack that knew the defence failed."""
     wanted = {"model": model, "defense": defense, "source": defense, "threat_family": family}
     found = run.outcomes[pick(run.outcomes, wanted) & (run.outcomes["attack"] != "none").to_numpy(dtype=bool)]
