@@ -73,10 +73,10 @@ def contradicted(pairs: pd.DataFrame) -> pd.Series:
 
 
 def _of(table: pd.DataFrame, key: tuple[str, ...]) -> pd.DataFrame:
-    names = zip(("model", "defense", "threat_family"), key, strict=True)
-    wanted = np.logical_and.reduce([(table[column] == value).to_numpy(dtype=bool) for column, value in names])
-    found: pd.DataFrame = table.loc[wanted]
-    return found
+    """Return the rows of one model, defence and family of threats."""
+    for column, value in zip(("model", "defense", "threat_family"), key, strict=True):
+        table = table[(table[column] == value).to_numpy(dtype=bool)]
+    return table
 
 
 def _attacked(rows: pd.DataFrame, norm: str) -> pd.DataFrame:
