@@ -26,7 +26,8 @@ def certified_page(found: Sequence[Certificate], refusals: Sequence[Refusal], st
 def _part(some: list[Certificate], study: Study) -> dict[str, Any]:
     first, threat = some[0], study.largest(some[0].family)
     proving = [one for one in some if one.proves]
-    certifiers = dict.fromkeys(one.certifier for one in proving)
+    proved = {one.certifier for one in proving}
+    certifiers = [name for name in dict.fromkeys(one.certifier for one in some) if name in proved]
     return {
         "heading": f"{first.model} · {first.family}" if len(study.models) > 1 else first.family,
         "goal": "" if threat.goal == ANY_ERROR else goal_words(threat.goal, study),
@@ -128,15 +129,17 @@ def _figure(some: Sequence[Certificate], study: Study) -> Figure:
         )
     else:
         caption += "No points: the attacks met another model than the one that is certified."
-    title = f"{one.model}. {one.title}" if len(study.models) > 1 else one.title
-    title += f" ({one.certifier})" if _shared_title(one) else ""
+    title = f"{one.model}. {_title(one)}" if len(study.models) > 1 else _title(one)
     axes = (f"Radius or budget, {wording.unit_words(threat.unit)}", f"Safe (% of {many})")
     return certificate_curves(f"certified {one.model} {one.family} {one.certifier}", lines, *axes, caption, title)
 
 
-def _shared_title(one: Certificate) -> bool:
-    """Whether the label says more than the title: settings, or a name of the user's own."""
-    return "(" in one.certifier or " " in one.certifier
+def _title(one: Certificate) -> str:
+    """Return the certifier's title, with what its label says besides: settings, or words of the user's own."""
+    _, bracket, settings = one.certifier.partition(" (")
+    if bracket:
+        return f"{one.title} ({settings}"
+    return f"{one.title}: {one.certifier}" if " " in one.certifier else one.title
 
 
 def _nothing(idle: Sequence[Certificate]) -> str:
