@@ -58,7 +58,7 @@ def _check(
     lost = pairs[contradicted(pairs)]
     if proof:
         return check | result(_proof(certifier, pairs, lost), FAIL)
-    wrong = 1 - min(float(one["confidence"]) for one in facts)
+    wrong = round(1 - min(float(one["confidence"]) for one in facts), 12)
     return check | result(_sampled(certifier, pairs, lost, wrong), ALARM)
 
 
@@ -120,12 +120,12 @@ def _sampled(certifier: str, pairs: pd.DataFrame, lost: pd.DataFrame, wrong: flo
     count = f"{len(lost)} of {len(pairs)} rows"
     tail = float(binom.sf(len(lost) - 1, len(pairs), wrong))
     doubt = (
-        f"attacks won {count} inside the radius that {certifier} certifies, where at most {wrong:.2g} of the "
+        f"attacks won {count} inside the radius that {certifier} certifies, where at most {100 * wrong:.2g}% of the "
         "certificates may be wrong: they are of the class that noise gives most often, and the model answers from a "
         "few draws only"
     )
     comfort = (
         f"attacks won {count} inside the radius that {certifier} certifies: no more than chance explains where each "
-        f"certificate is wrong with a probability of at most {wrong:.2g}"
+        f"certificate is wrong with a probability of at most {100 * wrong:.2g}%"
     )
     return Finding(value=len(lost) / len(pairs), limit=wrong, fails=tail < _CHANCE, doubt=doubt, comfort=comfort)

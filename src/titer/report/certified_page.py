@@ -33,7 +33,7 @@ def _part(some: list[Certificate], study: Study) -> dict[str, Any]:
         "goal": "" if threat.goal == ANY_ERROR else goal_words(threat.goal, study),
         "statements": statements(some, study),
         "figures": [_figure([one for one in proving if one.certifier == name], study) for name in certifiers],
-        "nothing": _nothing([one for one in some if not one.proves]),
+        "notes": [*_nothing([one for one in some if not one.proves]), *_sampled(proving)],
         "table": shares_table(proving, threat, study) if proving else None,
         "costs": costs_table(some, threat, study),
     }
@@ -56,7 +56,7 @@ def _statement(group: Sequence[Certificate], study: Study) -> str:
     one, at = _most(group)
     threat = study.threat(at.threat)
     assert threat is not None
-    who = f"{wording.lower_first(one.defense_title)}, by {wording.lower_first(one.title)}"
+    who = f"{wording.lower_first(one.defense_title)}, by {_by(one)}"
     change = wording.change_words(threat, study.kind)
     estimate = wording.estimate_ci(at.proven)
     many = study.subject[1] if one.goal == ANY_ERROR else f"{study.subject[1]} that the goal is about"
@@ -67,14 +67,17 @@ def _statement(group: Sequence[Certificate], study: Study) -> str:
             + _of_what(one)
         )
     if at.proven.mean == 0:
-        reach = (
-            f"None of {many} is proven safe against {change}; the proofs that there are hold for smaller changes only"
-        )
-        return f"{reach}. Most is proven for {who}."
+        reach = f"None of the {many} are proven safe against {change}"
+        return f"{reach}; the proofs that there are hold for smaller changes only. Most is proven for {who}."
     return (
         f"Most is proven for {who}: against {change}, {estimate} of {many} are safe whatever an attacker tries. "
         f"{_rest(at)}"
     )
+
+
+def _by(one: Certificate) -> str:
+    """Name the certifier, by its label where the title is the defence's own."""
+    return one.certifier if one.title == one.defense_title else wording.lower_first(one.title)
 
 
 def _of_what(one: Certificate) -> str:
@@ -104,7 +107,7 @@ def _most(group: Sequence[Certificate]) -> tuple[Certificate, AtBudget]:
         best = max(group, key=lambda one: one.budgets[index].proven.mean or 0.0)
         if best.budgets[index].proven.mean:
             return best, best.budgets[index]
-    best = max(group, key=lambda one: one.curve.shares[1] if one.proves else 0.0)
+    best = max(group, key=lambda one: one.reach)
     return best, best.budgets[0]
 
 
@@ -142,12 +145,22 @@ def _title(one: Certificate) -> str:
     return f"{one.title}: {one.certifier}" if " " in one.certifier else one.title
 
 
-def _nothing(idle: Sequence[Certificate]) -> str:
+def _sampled(proving: Sequence[Certificate]) -> list[str]:
+    """Say that a certificate by sampling is no proof."""
+    names = dict.fromkeys(one.certifier for one in proving if one.about != "model")
+    if not names:
+        return []
+    return [
+        f"Certificates of {join(list(names))} rest on samples: they are no proof, but hold with the confidence given."
+    ]
+
+
+def _nothing(idle: Sequence[Certificate]) -> list[str]:
     """Say for whom a certifier ran and proved nothing at all."""
     if not idle:
-        return ""
+        return []
     named = [f"{wording.lower_first(one.defense_title)} (by {one.certifier})" for one in idle]
-    return f"Not a single row was proven at any radius for {join(named)}: those bounds are too loose."
+    return [f"Not a single row was proven at any radius for {join(named)}: those bounds are too loose."]
 
 
 def shares_table(some: Sequence[Certificate], threat: Threat, study: Study) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from titer.report.numbers import Estimate
 
@@ -16,7 +17,7 @@ class AtBudget:
         eps: the budget.
         proven: what the attacker wants is proven impossible within the budget: a lower bound of robust accuracy.
         withstood: no attack of the run that knew the defence succeeded: an upper bound of it.
-        neither: withstood, and not proven: nobody knows.
+        neither: withstood, and not proven: nobody knows. Both are unknown of a model that was not attacked.
     """
 
     threat: str
@@ -96,6 +97,14 @@ class Certificate:
     def proves(self) -> bool:
         """Whether any row has a radius above 0."""
         return len(self.curve.shares) > 1 and self.curve.shares[1] > 0
+
+    @property
+    def reach(self) -> float:
+        """Mean radius over all rows, 0 for those that are wrong: the area under the curve."""
+        return sum(
+            share * (after - before)
+            for share, (before, after) in zip(self.curve.shares[1:], pairwise(self.curve.radii), strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
