@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make, make_detector
-from titer.core.registry import Spec
+from titer.core.registry import Spec, parse
 
 if TYPE_CHECKING:
     from titer.assess.plan import Plan
@@ -96,18 +96,43 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
 
 
-def _unknown(where: str, labels: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    yield from (str(unknown(where, label, known)) for label in labels if label not in known)
+def unlabelled(spec: Spec, where: str = "") -> Spec:
+    """Return a spec without its `label`, which is a text; raise SpecError for another one."""
+    if isinstance(spec, str) or "label" not in spec:
+        return spec
+    if not isinstance(spec["label"], str) or not spec["label"].strip():
+        raise SpecError(f"{where}.label = {spec['label']!r} is not allowed: a label is a text")
+    return {key: value for key, value in spec.items() if key != "label"}
+
+
+def labels(specs: Sequence[Spec]) -> tuple[str, ...]:
+    """Return what each is called in tables: its `label`, or its plugin, with the settings where several are of one."""
+    parsed = [parse(spec, "") for spec in specs]
+    names = [name for name, settings in parsed if "label" not in settings]
+    return tuple(_label(name, settings, alone=names.count(name) == 1) for name, settings in parsed)
+
+
+def _label(name: str, settings: dict[str, Any], *, alone: bool) -> str:
+    if "label" in settings or alone or not settings:
+        return str(settings.get("label", name))
+    return f"{name} ({', '.join(f'{key} = {value}' for key, value in settings.items())})"
+
+
+def _unknown(where: str, given: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    yield from (str(unknown(where, label, known)) for label in given if label not in known)
 
 
 def _plugins(shelf: str, specs: Sequence[Spec], where: str) -> Iterator[str]:
+    broken = False
     for index, spec in enumerate(specs):
         place = f"{where}[{index}]"
         try:
-            make_detector(spec, place) if shelf == "detectors" else make(shelf, spec, place)
+            bare = unlabelled(spec, place)
+            make_detector(bare, place) if shelf == "detectors" else make(shelf, bare, place)
         except SpecError as error:
+            broken = True
             yield str(error)
-    names = [spec if isinstance(spec, str) else str(spec.get("label", spec)) for spec in specs]
+    names = () if broken else labels(specs)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         yield f"{where} = {twice[0]!r} stands twice"
