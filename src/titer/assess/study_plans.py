@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from titer.core.errors import SpecError, unknown
-from titer.core.plugins import make, make_detector
-from titer.core.registry import Spec
+from titer.core.plugins import make, make_detector, make_stream_detector
+from titer.core.registry import Spec, parse
 
 if TYPE_CHECKING:
     from titer.assess.plan import Plan
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Specs = Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
 Rows = Annotated[int, Field(ge=1)]
 Labels = Annotated[tuple[str, ...], Field(min_length=1)]
+
+DEFAULT_DETECTORS: tuple[str | dict[str, Any], ...] = ("shift", "nearest-neighbour")
+"""Detectors that read the features of the pass that answers anyway, so that guarding costs little time."""
 
 
 class StudyPlan(BaseModel):
@@ -48,10 +51,11 @@ class DetectionPlan(StudyPlan):
 
     `attacks` are labels of the plan's attacks; all of them where it is not given. Thresholds are set on the validation
     part at `false_positive_rate`. Together, an input is held back where `any` detector raises its alarm, or where the
-    `weighted` mean of the scores is too high.
+    `weighted` mean of the scores is too high. `stream` are detectors that look at batches instead of single inputs.
     """
 
-    detectors: Specs
+    detectors: Specs = DEFAULT_DETECTORS
+    stream: tuple[str | dict[str, Any], ...] = ()
     attacks: Labels | None = None
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     combination: Literal["any", "weighted"] = "weighted"
@@ -89,7 +93,8 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.certification is not None:
         yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
     if plan.detection is not None:
-        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors")
+        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
+        yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
         yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
     if plan.explanation is not None:
         yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
@@ -100,11 +105,24 @@ def _unknown(where: str, labels: Sequence[str], known: Sequence[str]) -> Iterato
     yield from (str(unknown(where, label, known)) for label in labels if label not in known)
 
 
-def _plugins(shelf: str, specs: Sequence[Spec], where: str) -> Iterator[str]:
+def detector_labels(specs: Sequence[Spec]) -> list[str]:
+    """Return a name for each detector in tables: the plugin's, with its settings where the plan has it twice."""
+    parsed = [parse(spec, "detectors") for spec in specs]
+    names = [name for name, _ in parsed]
+    return [
+        name
+        + (f" ({', '.join(f'{k} = {v}' for k, v in settings.items())})" if names.count(name) > 1 and settings else "")
+        for name, settings in parsed
+    ]
+
+
+def _plugins(
+    shelf: str, specs: Sequence[Spec], where: str, make_one: Callable[[Spec, str], object] | None = None
+) -> Iterator[str]:
     for index, spec in enumerate(specs):
         place = f"{where}[{index}]"
         try:
-            make_detector(spec, place) if shelf == "detectors" else make(shelf, spec, place)
+            make_one(spec, place) if make_one is not None else make(shelf, spec, place)
         except SpecError as error:
             yield str(error)
     names = [spec if isinstance(spec, str) else str(spec.get("label", spec)) for spec in specs]

@@ -1,0 +1,251 @@
+"""What the page shows of the detectors: a figure and a table for each defended model and threat, details to unfold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from titer.report import wording
+from titer.report.detected import TOGETHER, Caught, Detected, Streamed, Watched
+from titer.report.figures import Row, dumbbells
+from titer.report.format import NBSP, count, general, join, of_hundred, percent
+from titer.report.marks import Figure
+from titer.report.numbers import NOTHING, Estimate
+from titer.report.study import UNDEFENDED, WORST, Study
+from titer.report.tables import Table, plain
+
+_THOUSAND = 1000
+
+
+def detected_context(found: Detected | None, study: Study) -> dict[str, Any] | None:
+    """Return what the template shows, None where there is nothing."""
+    if found is None:
+        return None
+    models = list(dict.fromkeys((one.model, one.defense) for one in found.watched))
+    return {
+        "parts": [_part(found, study, model, defense) for model, defense in models],
+        "details": _details(found, study),
+        "streams": _streams(found.streams, study) if found.streams else None,
+        "skipped": found.skipped,
+        "rate": percent(found.watched[0].rate) if found.watched else "",
+        "allowed": count(_THOUSAND * found.watched[0].rate) if found.watched else "",
+        "broken": any(one.holds is False for one in found.watched),
+    }
+
+
+def first_page(found: Detected | None, study: Study) -> Iterator[str]:
+    """Yield what the first page says of the detectors of each defended model, one sentence for each threat family."""
+    for model, defense in dict.fromkeys((one.model, one.defense) for one in found.watched) if found else ():
+        assert found is not None
+        guard = _guard(found, model, defense)
+        for family in study.families if guard is not None else ():
+            assert guard is not None
+            against = found.against(guard, study.largest(family).label)
+            if against is not None and against.finds:
+                yield _sentence(guard, against, study)
+
+
+def _guard(found: Detected, model: str, defense: str) -> Watched | None:
+    """Return all detectors together, or the only one."""
+    able = [one for one in found.of(model, defense) if not one.reason]
+    together = [one for one in able if one.detector == TOGETHER]
+    return together[0] if together else able[0] if len(able) == 1 else None
+
+
+def _sentence(guard: Watched, against: Caught, study: Study) -> str:
+    who = "Together, the detectors" if guard.detector == TOGETHER else f"The detector “{guard.title}”"
+    verb = "catch" if guard.detector == TOGETHER else "catches"
+    caught = against.caught.get(f"{guard.rate:g}", NOTHING)
+    many = study.subject[1]
+    words = (
+        f"{who} {_beside(study, guard)}{verb} {wording.estimate_ci(caught)} of the inputs that fool the model under "
+        f"{against.threat} while the attacker does not know of {'them' if verb == 'catch' else 'it'}, at a "
+        f"false-alarm rate set to {percent(guard.rate)}."
+    )
+    if against.adaptive.mean is None:
+        return (
+            f"{words} No attacker who knows the detectors was tried, so this is no protection that can be counted on."
+        )
+    return (
+        f"{words} The number that counts is another: an attacker who knows the detectors gets "
+        f"{wording.estimate_ci(against.adaptive)} of the {many} whom the model gets right past model and detectors, "
+        f"where without detectors it would be {percent(against.success.mean)}."
+    )
+
+
+def _beside(study: Study, one: Watched) -> str:
+    """Name the defended model where the reader could not know which."""
+    parts = [one.model] if len(study.models) > 1 else []
+    parts += [study.defense_title(one.defense)] if one.defense != UNDEFENDED else []
+    return f"beside {', '.join(parts)} " if parts else ""
+
+
+def _part(found: Detected, study: Study, model: str, defense: str) -> dict[str, Any]:
+    watched = found.of(model, defense)
+    parts = [model] if len(study.models) > 1 else []
+    return {
+        "title": " · ".join([*parts, study.defense_title(defense)]),
+        "table": _clean_table(watched, study),
+        "families": [one for family in study.families if (one := _family(found, study, watched, family)) is not None],
+        "refused": [(one.title, one.reason) for one in watched if one.reason],
+        "of": [join(_titles(watched, one.of)) for one in watched if one.detector == TOGETHER and one.of],
+    }
+
+
+def _titles(watched: tuple[Watched, ...], labels: tuple[str, ...]) -> list[str]:
+    names = {one.detector: one.title for one in watched}
+    return [wording.lower_first(names.get(label, label)) for label in labels]
+
+
+def _family(found: Detected, study: Study, watched: tuple[Watched, ...], family: str) -> dict[str, Any] | None:
+    """Return figure and table of one family at its largest budget."""
+    threat = study.largest(family).label
+    rows = [(one, against) for one in watched if (against := found.against(one, threat)) is not None]
+    if not rows:
+        return None
+    return {"threat": threat, "figure": _figure(rows, study, threat), "table": _table(rows, study, threat)}
+
+
+def _figure(rows: list[tuple[Watched, Caught]], study: Study, threat: str) -> Figure:
+    first = rows[0][0]
+    bars = [Row("No detector", 0, rows[0][1].success, NOTHING)]
+    bars += [Row(one.title, place, against.unnoticed, against.adaptive) for place, (one, against) in enumerate(rows, 1)]
+    caption = (
+        f"Wrong answers that get through without an alarm under {threat}: attacker does not know the detectors "
+        "(hollow), and knows them (solid); bars: 95 % CI. A long line is a detector that protects only while it is "
+        "secret. No detector: how often the attack succeeds where nobody watches."
+    )
+    name = f"detectors {first.model} {first.defense} {threat}"
+    return dumbbells(name, bars, f"Through unnoticed (% of {study.subject[1]})", caption)
+
+
+def _table(rows: list[tuple[Watched, Caught]], study: Study, threat: str) -> Table:
+    rates = list(rows[0][1].caught)
+    cells = [
+        (one.title, _ranked(against.auroc), *(_estimate(against.caught[rate]) for rate in rates),
+         _estimate(against.unnoticed), _knowing(against))
+        for one, against in rows
+    ]  # fmt: skip
+    headings = (
+        "Detector",
+        "AUROC, attacker does not know it",
+        *(f"Caught at {_rate(rate)} false alarms, does not know it" for rate in rates),
+        "Gets through unnoticed, does not know it",
+        "Gets through unnoticed, knows it",
+    )
+    finds = rows[0][1].finds
+    caption = (
+        f"Detectors under {threat} (95 % CI). AUROC and caught: of {count(finds)} inputs that fooled the model, all "
+        f"attacks and trials; gets through: of the {study.subject[1]} right when clean, any attack; without detectors "
+        f"{percent(rows[0][1].success.mean)}"
+    )
+    return plain(caption, headings, cells)
+
+
+def _clean_table(watched: tuple[Watched, ...], study: Study) -> Table:
+    """Return what the detectors do where nobody attacks: false alarms, and time."""
+    cells = [
+        (one.title, _alarms(one), _promise(one), _ratio(one.ratio))
+        for one in watched
+        if not one.reason
+    ]  # fmt: skip
+    rate = watched[0].rate if watched else 0.0
+    caption = (
+        f"Without attack: alarms in 1000 clean {study.subject[1]} of the test part (95 % CI), where thresholds were "
+        f"set for {count(_THOUSAND * rate)}; time of model and detectors over that of the model alone, one input at a "
+        "time"
+    )
+    return plain(caption, ("Detector", "False alarms in 1000", "Stated rate", "Time, with detectors"), cells)
+
+
+def _alarms(one: Watched) -> str:
+    """Write the false alarms in a thousand with their interval."""
+    own = one.alarms.get(f"{one.rate:g}", NOTHING)
+    if own.mean is None:
+        return "–"
+    ends = "no CI" if own.low is None or own.high is None else (
+        f"{count(_THOUSAND * own.low)}{NBSP}to{NBSP}{count(_THOUSAND * own.high)}"
+    )  # fmt: skip
+    return f"{count(_THOUSAND * own.mean)} ({ends})"
+
+
+def _promise(one: Watched) -> str:
+    if one.holds is None:
+        return "cannot be told"
+    return "holds" if one.holds else "✕ more alarms than stated"
+
+
+def _ratio(value: Estimate) -> str:
+    if value.mean is None:
+        return "–"
+    ends = (
+        f"{value.low:.2f}{NBSP}to{NBSP}{value.high:.2f}"
+        if value.low is not None and value.high is not None
+        else f"no{NBSP}CI"
+    )
+    return f"{value.mean:.2f}{NBSP}× ({ends})"
+
+
+def _details(found: Detected, study: Study) -> Table:
+    """Return every detector against every attack and budget."""
+    titles = {(one.model, one.defense, one.detector): one for one in found.watched}
+    several = len(study.models) > 1
+    rows = []
+    for one in (one for one in found.caught if one.attack != WORST):
+        watched = titles[one.model, one.defense, one.detector]
+        own = one.caught.get(f"{watched.rate:g}", NOTHING)
+        names = (watched.title, *((one.model,) if several else ()), study.defense_title(one.defense))
+        met = (study.attack_title(one.attack), one.threat, count(one.finds), _estimate(one.success))
+        seen = (_ranked(one.auroc), _estimate(own), _estimate(one.unnoticed))
+        rows.append((*names, *met, *seen, _knowing(one), _estimate(one.adaptive_caught)))
+    headings = (
+        "Detector", *(("Model",) if several else ()), "Defence", "Attack", "Threat", "Inputs that fooled",
+        "Attack success, no detector", "AUROC", "Caught", "Through, does not know", "Through, knows",
+        "Caught of what one who knows ends with",
+    )  # fmt: skip
+    caption = "Every detector, attack and budget (95 % CI), alarms at the stated rate"
+    return plain(caption, headings, rows, 4 + several)
+
+
+def _knowing(one: Caught) -> str:
+    if one.adaptive.mean is None:
+        return f"not tried: {one.reason}" if one.reason else "largest budget only"
+    return wording.estimate(one.adaptive)
+
+
+def _ranked(value: Estimate) -> str:
+    """Write an AUROC, which is no share of anything."""
+    return wording.plain_estimate(value)
+
+
+def _estimate(value: Estimate) -> str:
+    return wording.estimate(value)
+
+
+def _rate(rate: str) -> str:
+    return f"{general(100 * float(rate))}{NBSP}%"
+
+
+def _streams(rows: tuple[Streamed, ...], study: Study) -> Table:
+    """Return what the detectors of streams saw."""
+    several = len(study.models) > 1
+    cells = [
+        (
+            one.title,
+            *((one.model,) if several else ()),
+            study.defense_title(one.defense),
+            "none" if not one.share else f"{of_hundred(one.share)}{NBSP}%, {one.threat}",
+            wording.estimate(one.raised),
+            "; ".join("never" if first is None else f"after {first}" for first in one.first),
+        )
+        for one in rows
+    ]
+    headings = (
+        "Detector", *(("Model",) if several else ()), "Defence", "Attacked in the stream", "Batches with an alarm",
+        "First alarm, by trial",
+    )  # fmt: skip
+    caption = (
+        f"Detectors of streams: batches of {rows[0].batch} clean and attacked {study.subject[1]}, {rows[0].looks} one "
+        "after another (95 % CI over trials); batches are drawn from the same test rows"
+    )
+    return plain(caption, headings, cells, 3 + several)
