@@ -82,7 +82,7 @@ def _clean(bench: Bench) -> Found:
         for one in able
         for name, part in (("validation", validation), ("test", rows))
     ]
-    detectors: dict[str, Any] = {label: _described(bench, label) for label in bench.watchers}
+    detectors = [{"label": label} | _described(bench, label) for label in bench.watchers]
     facts = {
         "rate": bench.table.false_positive_rate,
         "combination": bench.table.combination,

@@ -58,7 +58,7 @@ class Caught:
         threat: the threat's label.
         family: the threat's family.
         finds: inputs that fooled the model, in all trials.
-        success: share of the rows at stake that are fooled where nobody watches.
+        success: share of the rows at stake that are fooled where nobody watches, by any find of any attacker.
         auroc: of the finds of an attacker who does not know the detectors, against clean rows.
         caught: share of these finds with an alarm, at each rate as text.
         unnoticed: share of the rows at stake that are fooled without an alarm, not knowing the detectors.
@@ -139,8 +139,8 @@ def _watched(kept: StudyRows) -> Iterator[Watched]:
     notes: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     rates: dict[tuple[str, str], float] = {}
     for part in kept.parts:
-        for label, said in part.get("facts", {}).get("detectors", {}).items():
-            notes.setdefault((part["model"], part["defense"], label), []).append(said)
+        for said in part.get("facts", {}).get("detectors", ()):
+            notes.setdefault((part["model"], part["defense"], str(said["label"])), []).append(said)
             rates[part["model"], part["defense"]] = float(part["facts"]["rate"])
     for (model, defense, label), said in notes.items():
         rate, rows = rates[model, defense], _rows(kept, model, defense, label)
@@ -184,11 +184,26 @@ def _caught(kept: StudyRows, study: Study, watched: Watched) -> Iterator[Caught]
             mine = some if attack == WORST else some[some["attack"] == attack]
             if len(mine):
                 why = _reason(kept, watched, attack, threat.label) if threat == study.largest(threat.family) else ""
-                yield _one(watched, rows, mine, attack, (threat.label, threat.family), why)
+                success = unnoticed(_finds(kept, watched, attack, threat.label), watching=False)
+                yield _one(watched, rows, mine, attack, (threat.label, threat.family), success, why)
+
+
+def _finds(kept: StudyRows, watched: Watched, attack: str, threat: str) -> pd.DataFrame:
+    """Return what any attacker showed the defended model under one threat, whichever detectors he knew."""
+    rows = kept.rows
+    mine = (rows["model"] == watched.model) & (rows["defense"] == watched.defense) & (rows["threat"] == threat)
+    own = rows["attack"] != "none" if attack == WORST else rows["attack"] == attack
+    return rows[mine & own & (rows["part"] == "test")]
 
 
 def _one(
-    watched: Watched, rows: pd.DataFrame, mine: pd.DataFrame, attack: str, threat: tuple[str, str], reason: str
+    watched: Watched,
+    rows: pd.DataFrame,
+    mine: pd.DataFrame,
+    attack: str,
+    threat: tuple[str, str],
+    success: Estimate,
+    reason: str,
 ) -> Caught:
     plain, knowing = mine[~mine["adaptive"].astype(bool)], mine[mine["adaptive"].astype(bool)]
     finds = plain[plain["won"].astype(bool)]
@@ -202,7 +217,7 @@ def _one(
         threat=threat[0],
         family=threat[1],
         finds=len(finds),
-        success=unnoticed(plain, watching=False),
+        success=success,
         auroc=auroc(rows[(rows["part"] == "test") & (rows["attack"] == "none")], finds),
         caught={f"{one:g}": share(thresholded(finds, rows, None if one == watched.rate else one)) for one in rates},
         unnoticed=unnoticed(plain),

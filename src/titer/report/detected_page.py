@@ -56,20 +56,16 @@ def _sentence(guard: Watched, against: Caught, study: Study) -> str:
     who = "Together, the detectors" if guard.detector == TOGETHER else f"The detector “{guard.title}”"
     verb = "catch" if guard.detector == TOGETHER else "catches"
     caught = against.caught.get(f"{guard.rate:g}", NOTHING)
-    many = study.subject[1]
+    them = "them" if verb == "catch" else "it"
     words = (
         f"{who} {_beside(study, guard)}{verb} {wording.estimate_ci(caught)} of the inputs that fool the model under "
-        f"{against.threat} while the attacker does not know of {'them' if verb == 'catch' else 'it'}, at a "
-        f"false-alarm rate set to {percent(guard.rate)}."
+        f"{against.threat} while the attacker does not know {them}."
     )
     if against.adaptive.mean is None:
-        return (
-            f"{words} No attacker who knows the detectors was tried, so this is no protection that can be counted on."
-        )
+        return f"{words} Nobody who knows {them} was tried: do not count on this."
     return (
-        f"{words} The number that counts is another: an attacker who knows the detectors gets "
-        f"{wording.estimate_ci(against.adaptive)} of the {many} whom the model gets right past model and detectors, "
-        f"where without detectors it would be {percent(against.success.mean)}."
+        f"{words} One who does gets {wording.estimate_ci(against.adaptive)} of the {study.subject[1]} past model and "
+        f"detectors; without detectors it is {percent(against.success.mean)}."
     )
 
 
