@@ -13,7 +13,7 @@ from titer.stats.protocol import analyse, plain
 
 from .frames import ATTACKED, drawn, frame, row
 
-SECTIONS = ["summary", "before_after", "across_defenses", "versus_undefended", "transfer"]
+SECTIONS = ["summary", "before_after", "across_defenses", "versus_undefended", "ranking", "transfer"]
 
 
 def _analysed(table, **kind):

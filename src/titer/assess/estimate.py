@@ -187,7 +187,7 @@ def _seconds_per_pass(model: Model, trial: Trial) -> float:
     for _ in range(3):
         began = time.process_time()
         if model.access == "gradient":
-            model.grad(lambda logits: logits[:, 0], x)
+            model.grad(lambda logits: logits[:, 0], x, rng=generator(0))
         else:
             with torch.no_grad():
                 model.logits(x)

@@ -24,6 +24,7 @@ def report_data(derived: Derived) -> dict[str, Any]:
         "cautions": findings.cautions,
         "headline": _headline(derived),
         "defenses": findings.rows,
+        "rankings": derived.rankings,
         "error_shifts": derived.shifts,
         "errors": derived.errors,
         "staircases": derived.staircases,

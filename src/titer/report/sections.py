@@ -20,6 +20,7 @@ from titer.report.numbers import Numbers
 from titer.report.panels import panels
 from titer.report.provenance import facts, provenance, tested
 from titer.report.queries import QueryRow, query_rows
+from titer.report.ranking import Ranking, ranking_table, rankings, weak_sentences
 from titer.report.shifts import Shift, shifts
 from titer.report.skips import Gap, gaps
 from titer.report.statistics_tables import protocol_lines, statistics_tables
@@ -38,6 +39,7 @@ class Derived:
     study: Study
     numbers: Numbers
     findings: Findings
+    rankings: tuple[Ranking, ...]
     tallies: Tallies
     staircases: tuple[Staircase, ...]
     shifts: tuple[Shift, ...]
@@ -62,6 +64,7 @@ def derive(run: RunFolder) -> Derived:
         study=study,
         numbers=numbers,
         findings=findings,
+        rankings=rankings(run, findings),
         tallies=tallies,
         staircases=staircases(run, study, tallies),
         shifts=shifts(study, numbers, tallies),
@@ -86,6 +89,8 @@ def context(derived: Derived) -> dict[str, Any]:
         "facts": facts(run, study),
         "tested": tested(run, study),
         "verdicts": [(verdict, artist.headline(verdict.model, verdict.family)) for verdict in findings.verdicts],
+        "rankings": [ranking_table(study, one) for one in derived.rankings],
+        "weak": weak_sentences(study, derived.rankings),
         "checks": sorted(run.checks, key=lambda check: check.get("result") not in ("fail", "alarm")),
         "passed": sum(check.get("result") == "pass" for check in run.checks),
         "not_applicable": sum(check.get("result") == "not applicable" for check in run.checks),

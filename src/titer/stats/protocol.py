@@ -15,6 +15,7 @@ from titer.stats.evidence import gather
 from titer.stats.sections.across_defenses import across_defenses
 from titer.stats.sections.before_after import before_after
 from titer.stats.sections.doubts import doubts
+from titer.stats.sections.ranking import ranking
 from titer.stats.sections.summary import summary
 from titer.stats.sections.transfer import transfer
 from titer.stats.sections.versus_undefended import versus_undefended
@@ -42,6 +43,7 @@ def analyse(outcomes: pd.DataFrame, metrics: pd.DataFrame, *, alpha: float = 0.0
         "protocol": protocol(alpha=alpha, seed=seed, trials=len(evidence.trials)),
         "summary": summary(evidence),
         **tested,
+        "ranking": ranking(evidence, tested["across_defenses"]),
         "transfer": transfer(evidence),
         "warnings": doubts(evidence, metrics, tested),
     }
@@ -143,6 +145,12 @@ _METHODS: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         "across defences otherwise; trials are blocks",
         {"distribution": "chi-squared approximation", "two_defences": "Wilcoxon signed-rank"},
         "Friedman 1937, JASA 32:675",
+    ),
+    (
+        "Compact letter display",
+        "ranking of defences: those that share a letter were not told apart",
+        {"pairs": "Tukey's HSD where it applies, else McNemar's test over patients, Holm-corrected"},
+        "Piepho 2004, J Comput Graph Stat 13:456",
     ),
     (
         "Holm's correction",

@@ -1,0 +1,132 @@
+"""The defences in order: right under attack first, then right without one, then cost; and which of them are weak."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from titer.report.findings import DefenseRow, Findings, Verdict
+from titer.report.format import percent, ratio
+from titer.report.gains import SMALLEST_CUT
+from titer.report.load import RunFolder
+from titer.report.study import UNDEFENDED, WORST, Study
+from titer.report.tables import Table, plain
+from titer.report.wording import estimate
+
+WEAK = "weak"
+UNPROVEN = "not shown to help"
+DOUBTED = "not trusted"
+HELPS = "helps"
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """One defence in its place; letters tell groups: defences that share one were not told apart by any test."""
+
+    row: DefenseRow
+    letters: str
+    clean_letters: str
+    judged: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The defences of one model under one family's largest budget, the best first; `test` told them apart."""
+
+    model: str
+    family: str
+    threat: str
+    test: str
+    rows: tuple[Ranked, ...]
+
+    @property
+    def weak(self) -> tuple[Ranked, ...]:
+        """The defences that an attacker who knows them undoes."""
+        return tuple(one for one in self.rows if one.judged == WEAK)
+
+
+def rankings(run: RunFolder, findings: Findings) -> tuple[Ranking, ...]:
+    """Return one ranking for each verdict of the report that has a defence."""
+    found = (_ranking(run, findings, verdict) for verdict in findings.verdicts)
+    return tuple(one for one in found if len(one.rows) > 1)
+
+
+def _ranking(run: RunFolder, findings: Findings, verdict: Verdict) -> Ranking:
+    robust = _section(run, verdict.model, WORST, verdict.threat)
+    clean = _letters(_section(run, verdict.model, "none", "none"))
+    letters = _letters(robust)
+    rows = [
+        Ranked(row, letters.get(row.defense, ""), clean.get(row.defense, ""), _judged(row))
+        for row in sorted(findings.of(verdict.model, verdict.family), key=_order)
+    ]
+    return Ranking(verdict.model, verdict.family, verdict.threat, str(robust.get("test") or ""), tuple(rows))
+
+
+def _section(run: RunFolder, model: str, attack: str, threat: str) -> dict[str, Any]:
+    wanted = {"model": model, "attack": attack, "threat": threat}
+    rows: list[dict[str, Any]] = run.statistics.get("ranking") or []
+    return next((row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {})
+
+
+def _letters(section: dict[str, Any]) -> dict[str, str]:
+    return {str(one["defense"]): str(one["letters"]) for one in section.get("order") or []}
+
+
+def _order(row: DefenseRow) -> tuple[float, float, float]:
+    cost = row.cost.training
+    return -(row.adaptive.mean or 0.0), -(row.clean.mean or 0.0), float("inf") if cost is None else cost
+
+
+def _judged(row: DefenseRow) -> str:
+    if row.defense == UNDEFENDED:
+        return ""
+    if row.failed:
+        return DOUBTED
+    if row.mark:
+        return HELPS
+    cut = row.gain.reduction if row.gain is not None else None
+    return WEAK if cut is not None and cut < SMALLEST_CUT else UNPROVEN
+
+
+def ranking_table(study: Study, ranking: Ranking) -> Table:
+    """Return the ranking as a table."""
+    rows = [
+        (
+            f"{place}. {one.row.title}",
+            one.judged or "the reference",
+            estimate(one.row.adaptive),
+            one.letters or "–",
+            estimate(one.row.clean),
+            one.clean_letters or "–",
+            ratio(one.row.cost.training_ratio),
+            ratio(one.row.cost.inference_ratio),
+        )
+        for place, one in enumerate(ranking.rows, 1)
+    ]
+    headings = ("Defence", "Verdict", "Right under attack", "Group", "Right without", "Group", "Training", "Inference")
+    model = f"{ranking.model}: " if len(study.models) > 1 else ""
+    caption = (
+        f"{model}Defences in order under {ranking.threat}, worst case, the attacker knows the defence (95 % CI); those "
+        f"that share a letter were not told apart ({ranking.test or 'no test'}); cost relative to the undefended model"
+    )
+    return plain(caption, headings, rows, 2)
+
+
+def weak_sentences(study: Study, found: tuple[Ranking, ...]) -> tuple[str, ...]:
+    """Say of each weak defence what it seems to be worth, and what it is worth, under every threat together."""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for ranking in found:
+        for one in ranking.weak:
+            lines.setdefault((ranking.model, one.row.title), []).append(_weakness(ranking, one.row))
+    model = len(study.models) > 1
+    return tuple(
+        f"{title}{f' ({name})' if model else ''}: {'; '.join(parts)}." for (name, title), parts in lines.items()
+    )
+
+
+def _weakness(ranking: Ranking, row: DefenseRow) -> str:
+    held = f"{percent(row.adaptive.mean)} right against an attacker who knows it"
+    if row.transfer.mean is not None:
+        held = f"{percent(row.transfer.mean)} right against an attacker who does not know it, {held}"
+    undefended = next(one.row for one in ranking.rows if one.row.defense == UNDEFENDED)
+    return f"under {ranking.threat} {held} (undefended {percent(undefended.adaptive.mean)})"
