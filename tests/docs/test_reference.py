@@ -17,6 +17,7 @@ from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
+from titer.assess.study_plans import DetectionPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.cli.main import app
 from titer.core.record import Recipe
@@ -35,6 +36,7 @@ TABLES: dict[str, Any] = {
     "threats": ThreatPlan,
     "defenses": DefensePlan,
     "surrogates": SurrogatePlan,
+    "detection": DetectionPlan,
 }
 SHELF_PAGES = {
     "attacks": REFERENCE / "attacks-and-defenses.md",
