@@ -99,7 +99,7 @@ def test_the_page_sets_both_attackers_side_by_side(watched: Path) -> None:
     assert "needs 51 training rows" in page.sections["detection"]
     assert "75.0" in page.sections["detection"]
     assert "60.0" in page.sections["detection"]
-    assert "The detector “Mahalanobis distance” catches 75.0" in page.sections["summary"]
+    assert "The detector “Shift” catches 75.0" in page.sections["summary"]
     assert "One who does gets 60.0" in page.sections["summary"]
     assert "None" not in page.sections["detection"]
     assert "nan" not in page.sections["detection"].lower()

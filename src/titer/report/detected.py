@@ -26,6 +26,7 @@ class Watched:
         defense: label of its defence.
         detector: the detector's label; `all together` is the guard of the plan.
         title: its name in words.
+        looks_at: what it looks at, in a few words.
         of: what is asked together; empty for one detector.
         rate: the false-positive rate that thresholds were set for.
         alarms: the share of clean test rows with an alarm, at `rate` and at 1 % and 5 %, by the rate as text.
@@ -38,6 +39,7 @@ class Watched:
     defense: str
     detector: str
     title: str
+    looks_at: str
     of: tuple[str, ...]
     rate: float
     alarms: dict[str, Estimate] = field(hash=False)
@@ -150,7 +152,8 @@ def _watched(kept: StudyRows) -> Iterator[Watched]:
             model=model,
             defense=defense,
             detector=label,
-            title=str(said[0].get("title") or label),
+            title=_title(label),
+            looks_at=str(said[0].get("title") or ""),
             of=tuple(said[0].get("of") or ()),
             rate=rate,
             alarms=alarms,
@@ -158,6 +161,13 @@ def _watched(kept: StudyRows) -> Iterator[Watched]:
             ratio=over_trials([float(one["latency"]["ratio"]) for one in said if "latency" in one]),
             reason="" if len(rows) else str(next((one["refused"] for one in said if "refused" in one), "no result")),
         )
+
+
+def _title(label: str) -> str:
+    """Return `nearest-neighbour (neighbours = 5)` as `Nearest neighbour (neighbours = 5)`."""
+    name, bracket, settings = label.partition(" (")
+    words = name.replace("-", " ")
+    return words[:1].upper() + words[1:] + bracket + settings
 
 
 def _rows(kept: StudyRows, model: str, defense: str, detector: str) -> pd.DataFrame:
@@ -244,15 +254,15 @@ def _reason(kept: StudyRows, watched: Watched, attack: str, threat: str) -> str:
 def _streams(kept: StudyRows) -> Iterator[Streamed]:
     if not len(kept.rows) or "share" not in kept.rows:
         return
-    titles = {part["title"]: part["facts"] for part in kept.parts if "looks" in part.get("facts", {})}
+    facts = {part["title"]: part["facts"] for part in kept.parts if "looks" in part.get("facts", {})}
     rows = kept.rows[kept.rows["part"] == "stream"]
     for (model, defense, label, portion), some in rows.groupby(["model", "defense", "detector", "share"], sort=False):
-        said = titles.get(f"{label}, a stream", {})
+        said = facts.get(f"{label}, a stream", {})
         yield Streamed(
             model=str(model),
             defense=str(defense),
             detector=str(label),
-            title=str(said.get("title") or label),
+            title=_title(str(label)),
             threat=str(some["threat"].iloc[0]),
             share=float(str(portion)),
             batch=int(said.get("batch", 0)),

@@ -84,13 +84,16 @@ def _part(found: Detected, study: Study, model: str, defense: str) -> dict[str, 
         "table": _clean_table(watched, study),
         "families": [one for family in study.families if (one := _family(found, study, watched, family)) is not None],
         "refused": [(one.title, one.reason) for one in watched if one.reason],
-        "of": [join(_titles(watched, one.of)) for one in watched if one.detector == TOGETHER and one.of],
+        "names": [(one.title, _looks_at(one, watched)) for one in watched if not one.reason],
     }
 
 
-def _titles(watched: tuple[Watched, ...], labels: tuple[str, ...]) -> list[str]:
-    names = {one.detector: one.title for one in watched}
-    return [wording.lower_first(names.get(label, label)) for label in labels]
+def _looks_at(one: Watched, watched: tuple[Watched, ...]) -> str:
+    """Say in a few words what a detector looks at."""
+    if one.detector != TOGETHER:
+        return wording.lower_first(one.looks_at)
+    names = {each.detector: each.title for each in watched}
+    return join([wording.lower_first(names.get(label, label)) for label in one.of])
 
 
 def _family(found: Detected, study: Study, watched: tuple[Watched, ...], family: str) -> dict[str, Any] | None:
@@ -133,9 +136,15 @@ def _table(rows: list[tuple[Watched, Caught]], study: Study, threat: str) -> Tab
     caption = (
         f"Detectors under {threat} (95 % CI). AUROC and caught: of {count(finds)} inputs that fooled the model, all "
         f"attacks and trials; gets through: of the {study.subject[1]} right when clean, any attack; without detectors "
-        f"{percent(rows[0][1].success.mean)}"
+        f"{percent(rows[0][1].success.mean)}{_too_few(rows)}"
     )
     return plain(caption, headings, cells)
+
+
+def _too_few(rows: list[tuple[Watched, Caught]]) -> str:
+    """Say what a dash means where there is one."""
+    missing = [rate for rate, value in rows[0][1].caught.items() if value.mean is None and rows[0][1].finds]
+    return f". –: the validation part is too small for {join([_rate(one) for one in missing])}" if missing else ""
 
 
 def _clean_table(watched: tuple[Watched, ...], study: Study) -> Table:
@@ -242,6 +251,6 @@ def _streams(rows: tuple[Streamed, ...], study: Study) -> Table:
     )  # fmt: skip
     caption = (
         f"Detectors of streams: batches of {rows[0].batch} clean and attacked {study.subject[1]}, {rows[0].looks} one "
-        "after another (95 % CI over trials); batches are drawn from the same test rows"
+        "after another (95 % CI over trials, none for one trial); batches are drawn from the same test rows"
     )
     return plain(caption, headings, cells, 3 + several)
