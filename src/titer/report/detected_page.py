@@ -8,7 +8,7 @@ from typing import Any
 from titer.report import wording
 from titer.report.detected import TOGETHER, Caught, Detected, Streamed, Watched
 from titer.report.figures import Row, dumbbells
-from titer.report.format import NBSP, count, general, join, of_hundred, percent
+from titer.report.format import NBSP, UNKNOWN, count, general, join, number, of_hundred, percent
 from titer.report.marks import Figure
 from titer.report.numbers import NOTHING, Estimate
 from titer.report.study import UNDEFENDED, WORST, Study
@@ -121,22 +121,27 @@ def _figure(rows: list[tuple[Watched, Caught]], study: Study, threat: str) -> Fi
 def _table(rows: list[tuple[Watched, Caught]], study: Study, threat: str) -> Table:
     rates = list(rows[0][1].caught)
     cells = [
-        (one.title, _ranked(against.auroc), *(_estimate(against.caught[rate]) for rate in rates),
-         _estimate(against.unnoticed), _knowing(against))
+        (
+            one.title,
+            _knowing(against),
+            wording.estimate(against.unnoticed),
+            *(wording.estimate(against.caught[rate]) for rate in reversed(rates)),
+            _ranked(against.auroc),
+        )
         for one, against in rows
-    ]  # fmt: skip
+    ]
     headings = (
         "Detector",
-        "AUROC, attacker does not know it",
-        *(f"Caught at {_rate(rate)} false alarms, does not know it" for rate in rates),
+        "Gets through unnoticed, attacker knows it",
         "Gets through unnoticed, does not know it",
-        "Gets through unnoticed, knows it",
+        *(f"Caught at {_rate(rate)} false alarms, does not know it" for rate in reversed(rates)),
+        "AUROC, does not know it",
     )
     finds = rows[0][1].finds
     caption = (
-        f"Detectors under {threat} (95 % CI). AUROC and caught: of {count(finds)} inputs that fooled the model, all "
-        f"attacks and trials; gets through: of the {study.subject[1]} right when clean, any attack; without detectors "
-        f"{percent(rows[0][1].success.mean)}{_too_few(rows)}"
+        f"Detectors under {threat} (95 % CI). Gets through: of the {study.subject[1]} right when clean, by any attack; "
+        f"without detectors {percent(rows[0][1].success.mean)}. Caught, AUROC: of {count(finds)} inputs that fooled "
+        f"the model, all attacks and trials{_too_few(rows)}"
     )
     return plain(caption, headings, cells)
 
@@ -167,7 +172,7 @@ def _alarms(one: Watched) -> str:
     """Write the false alarms in a thousand with their interval."""
     own = one.alarms.get(f"{one.rate:g}", NOTHING)
     if own.mean is None:
-        return "–"
+        return UNKNOWN
     ends = "no CI" if own.low is None or own.high is None else (
         f"{count(_THOUSAND * own.low)}{NBSP}to{NBSP}{count(_THOUSAND * own.high)}"
     )  # fmt: skip
@@ -182,7 +187,7 @@ def _promise(one: Watched) -> str:
 
 def _ratio(value: Estimate) -> str:
     if value.mean is None:
-        return "–"
+        return UNKNOWN
     ends = (
         f"{value.low:.2f}{NBSP}to{NBSP}{value.high:.2f}"
         if value.low is not None and value.high is not None
@@ -200,9 +205,9 @@ def _details(found: Detected, study: Study) -> Table:
         watched = titles[one.model, one.defense, one.detector]
         own = one.caught.get(f"{watched.rate:g}", NOTHING)
         names = (watched.title, *((one.model,) if several else ()), study.defense_title(one.defense))
-        met = (study.attack_title(one.attack), one.threat, count(one.finds), _estimate(one.success))
-        seen = (_ranked(one.auroc), _estimate(own), _estimate(one.unnoticed))
-        rows.append((*names, *met, *seen, _knowing(one), _estimate(one.adaptive_caught)))
+        met = (study.attack_title(one.attack), one.threat, count(one.finds), wording.estimate(one.success))
+        seen = (_ranked(one.auroc), wording.estimate(own), wording.estimate(one.unnoticed))
+        rows.append((*names, *met, *seen, _knowing(one), wording.estimate(one.adaptive_caught)))
     headings = (
         "Detector", *(("Model",) if several else ()), "Defence", "Attack", "Threat", "Inputs that fooled",
         "Attack success, no detector", "AUROC", "Caught", "Through, does not know", "Through, knows",
@@ -220,11 +225,10 @@ def _knowing(one: Caught) -> str:
 
 def _ranked(value: Estimate) -> str:
     """Write an AUROC, which is no share of anything."""
-    return wording.plain_estimate(value)
-
-
-def _estimate(value: Estimate) -> str:
-    return wording.estimate(value)
+    if value.mean is None:
+        return UNKNOWN
+    ends = f"{number(value.low, 3)}{NBSP}to{NBSP}{number(value.high, 3)}" if value.low is not None else f"no{NBSP}CI"
+    return f"{number(value.mean, 3)} ({ends})"
 
 
 def _rate(rate: str) -> str:
