@@ -118,6 +118,7 @@ def test_more_false_alarms_than_stated_are_called_out(watched: Path) -> None:
     section = read_page(watched).sections["detection"]
     assert "more alarms than stated" in section
     assert "200 (" in section
+    assert "where 50 were stated" in read_page(watched).sections["summary"]
 
 
 def test_a_study_of_which_nothing_could_run_says_why(watched: Path) -> None:

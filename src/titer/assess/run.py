@@ -106,7 +106,9 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> _Done:
         return _Done(cells, {})
     if not task.trial:
         cells += probe_source(trial, task.model, task.defense, store)
-    studies = run_studies(trial, lineup(trial, task.model)[task.defense], Path(out), done) if plan.has_studies else {}
+    # What studies do is told, but not counted: the progress counts cells.
+    said: Callable[[str], None] = lambda part: tell(Message(f"{what}: {part}"))  # noqa: E731
+    studies = run_studies(trial, lineup(trial, task.model)[task.defense], Path(out), said) if plan.has_studies else {}
     return _Done(cells, studies)
 
 

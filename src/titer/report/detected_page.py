@@ -59,14 +59,22 @@ def _sentence(guard: Watched, against: Caught, study: Study) -> str:
     them = "them" if verb == "catch" else "it"
     words = (
         f"{who} {_beside(study, guard)}{verb} {wording.estimate_ci(caught)} of the inputs that fool the model under "
-        f"{against.threat} while the attacker does not know {them}."
+        f"{against.threat} while the attacker does not know {them}{_price(guard, study)}."
     )
     if against.adaptive.mean is None:
-        return f"{words} Nobody who knows {them} was tried: do not count on this."
+        return f"{words} An attacker who knows {them} was not tried: do not count on this."
     return (
         f"{words} One who does gets {wording.estimate_ci(against.adaptive)} of the {study.subject[1]} past model and "
         f"detectors; without detectors it is {percent(against.success.mean)}."
     )
+
+
+def _price(guard: Watched, study: Study) -> str:
+    """Say what the catch was bought with where that is more than was stated: it flatters otherwise."""
+    if guard.holds is not False:
+        return ""
+    stated = count(_THOUSAND * guard.rate)
+    return f", at {_alarms(guard)} false alarms in 1000 clean {study.subject[1]} where {stated} were stated"
 
 
 def _beside(study: Study, one: Watched) -> str:
