@@ -14,7 +14,7 @@ from titer.training.weights import digest
 DETECTORS = {name: plugin for name, plugin in SHELVES["detectors"].all().items() if "stream" not in plugin.traits}
 QUICK = {"epochs": 3, "members": 1, "width": 4, "neighbours": 10}
 """What the suite can afford of a detector's own training."""
-ANSWERS_SUFFICE = {"feature-squeezing", "reconstruction"}
+ANSWERS_SUFFICE = {"feature-squeezing", "low-confidence", "reconstruction"}
 """Detectors that work on a model of which only answers are seen."""
 
 

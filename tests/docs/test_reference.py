@@ -17,7 +17,7 @@ from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
-from titer.assess.study_plans import CertificationPlan, ExplanationPlan
+from titer.assess.study_plans import CertificationPlan, DetectionPlan, ExplanationPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.cli.main import app
 from titer.core.record import Recipe
@@ -37,6 +37,7 @@ TABLES: dict[str, Any] = {
     "defenses": DefensePlan,
     "surrogates": SurrogatePlan,
     "certification": CertificationPlan,
+    "detection": DetectionPlan,
     "explanation": ExplanationPlan,
 }
 SHELF_PAGES = {

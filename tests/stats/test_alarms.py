@@ -8,7 +8,7 @@ from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 
 from titer.core.errors import Incompatible, SpecError
-from titer.stats.alarms import alerts, auroc, auroc_interval, detection, thresholds
+from titer.stats.alarms import Scored, alerts, auroc, auroc_interval, auroc_over_trials, detection, thresholds
 
 
 def _draw(rng, rows, detectors):
@@ -114,3 +114,20 @@ def test_alerts_count_attacks_where_there_are_some():
     assert alerts(0.05, 0.9, prevalence=0.1) == pytest.approx(900 * 0.05 + 100 * 0.9)
     with pytest.raises(SpecError, match="prevalence"):
         alerts(0.05, prevalence=2)
+
+
+def test_auroc_over_trials_compares_rows_of_one_trial_only():
+    """Two trials whose scores differ by a constant have the mean of their own AUROCs, and a narrower interval."""
+    rng = np.random.default_rng(0)
+    names = [f"p{row}" for row in range(60)]
+    trials = []
+    for offset in (0.0, 50.0):
+        clean, attacked = offset + rng.normal(size=60), offset + 0.8 + rng.normal(size=60)
+        trials.append(Scored(clean, attacked, names, names))
+    both = auroc_over_trials(trials)
+    assert both.estimate == pytest.approx(np.mean([auroc(one.clean, one.attacked) for one in trials]))
+    alone = auroc_interval(trials[0].clean, trials[0].attacked, names, names)
+    assert both.high - both.low < alone.high - alone.low
+    assert auroc_over_trials(trials[:1]) == alone
+    with pytest.raises(ValueError, match="clean and attacked rows"):
+        auroc_over_trials([])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from titer.core.errors import SpecError, unknown
-from titer.core.plugins import make, make_detector
+from titer.core.plugins import make, make_detector, make_stream_detector
 from titer.core.registry import Spec, parse
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 Specs = Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1)]
 Rows = Annotated[int, Field(ge=1)]
 Labels = Annotated[tuple[str, ...], Field(min_length=1)]
+
+DEFAULT_DETECTORS: tuple[str | dict[str, Any], ...] = ("low-confidence",)
+"""What guards a model for at most 1.4 times its time, also a network of 0.15 ms: anything more than its own doubt does
+not (see docs/reference/detectors.md, "In a plan").
+"""
 
 
 class StudyPlan(BaseModel):
@@ -48,10 +53,11 @@ class DetectionPlan(StudyPlan):
 
     `attacks` are labels of the plan's attacks; all of them where it is not given. Thresholds are set on the validation
     part at `false_positive_rate`. Together, an input is held back where `any` detector raises its alarm, or where the
-    `weighted` mean of the scores is too high.
+    `weighted` mean of the scores is too high. `stream` are detectors that look at batches instead of single inputs.
     """
 
-    detectors: Specs
+    detectors: Specs = DEFAULT_DETECTORS
+    stream: tuple[str | dict[str, Any], ...] = ()
     attacks: Labels | None = None
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     combination: Literal["any", "weighted"] = "weighted"
@@ -89,7 +95,8 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.certification is not None:
         yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
     if plan.detection is not None:
-        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors")
+        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
+        yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
         yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
     if plan.explanation is not None:
         yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
@@ -122,13 +129,15 @@ def _unknown(where: str, given: Sequence[str], known: Sequence[str]) -> Iterator
     yield from (str(unknown(where, label, known)) for label in given if label not in known)
 
 
-def _plugins(shelf: str, specs: Sequence[Spec], where: str) -> Iterator[str]:
+def _plugins(
+    shelf: str, specs: Sequence[Spec], where: str, make_one: Callable[[Spec, str], object] | None = None
+) -> Iterator[str]:
     broken = False
     for index, spec in enumerate(specs):
         place = f"{where}[{index}]"
         try:
             bare = unlabelled(spec, place)
-            make_detector(bare, place) if shelf == "detectors" else make(shelf, bare, place)
+            make_one(bare, place) if make_one is not None else make(shelf, bare, place)
         except SpecError as error:
             broken = True
             yield str(error)

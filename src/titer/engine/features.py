@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.threat import Logits
+from titer.engine.one_pass import OnePass, unshared
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _PASSED_ROWS = 250
@@ -31,7 +32,7 @@ def pathway(model: Model, *, differentiable: bool) -> Logits:
         if model.rebuild is None:
             raise Incompatible(f"{model.name} is randomised, and its network cannot be run without the noise")
         return model.rebuild(model.net)
-    return model.surrogate if differentiable and model.surrogate is not None else model.logits
+    return model.surrogate if differentiable and model.surrogate is not None else unshared(model.logits)
 
 
 def penultimate(model: Model, x: Tensor) -> Logits:
@@ -81,14 +82,18 @@ def hooked(attach: Callable[..., torch.utils.hooks.RemovableHandle], hook: Calla
 def in_parts(score: Logits, x: Tensor) -> Tensor:
     """Return `score` of all rows x [N, ...], without a graph, so many rows a pass as the memory can hold."""
     with torch.no_grad():
-        return torch.cat([score(part) for part in torch.split(x, _PASSED_ROWS)])
+        # A batch that fits is passed on as it is: a pass that is shared is known by its tensor.
+        return score(x) if len(x) <= _PASSED_ROWS else torch.cat([score(part) for part in x.split(_PASSED_ROWS)])
 
 
 def _features(model: Model, layer: nn.Module, x: Tensor) -> Tensor:
     seen: list[Tensor] = []
-    run = pathway(model, differentiable=x.requires_grad)
-    with hooked(layer.register_forward_pre_hook, lambda _layer, given: seen.append(given[0])):
-        run(x)
+    if isinstance(model.logits, OnePass) and model.draw is None and not x.requires_grad and not x.is_inference():
+        seen = model.logits.entering(layer, x)
+    else:
+        run = pathway(model, differentiable=x.requires_grad)
+        with hooked(layer.register_forward_pre_hook, lambda _layer, given: seen.append(given[0])):
+            run(x)
     if not seen or len(seen[-1]) != len(x):
         raise Incompatible(f"{model.name} does not pass its rows through {type(layer).__name__} one for one")
     found = seen[-1]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from titer.report import tables
 from titer.report.certified import Certified, certified, certified_context
 from titer.report.charts import Artist
-from titer.report.detected import Detected, detected, detected_context
+from titer.report.detected import Detected, detected
+from titer.report.detected_page import detected_context, first_page
 from titer.report.explained import Explained, explained, explained_context
 from titer.report.findings import Findings, Verdict, find
 from titer.report.goals import goal_class, goal_words
@@ -56,7 +57,8 @@ def derive(run: RunFolder) -> Derived:
     """Draw every number and conclusion of the report from `run`."""
     study, numbers = read_study(run), Numbers(run)
     tallies = tally(run, study)
-    findings = find(run, study, numbers, tallies)
+    findings, watched = find(run, study, numbers, tallies), detected(run, study)
+    findings = replace(findings, cautions=(*findings.cautions, *first_page(watched, study)))
     return Derived(
         run=run,
         study=study,
@@ -72,7 +74,7 @@ def derive(run: RunFolder) -> Derived:
         gaps=gaps(run, study),
         subgroups=subgroup_rows(run, study),
         certified=certified(run, study),
-        detected=detected(run, study),
+        detected=watched,
         explained=explained(run, study),
     )
 

@@ -143,22 +143,53 @@ def auroc_interval(
 
     NaN limits for fewer than two patients, and where every draw gives the same (all attacked rows above all clean).
     """
-    honest, fooled = (np.asarray(one, dtype=np.float64) for one in (clean, attacked))
-    estimate = auroc(honest, fooled)
-    names, code = np.unique(
-        np.concatenate([np.asarray(clean_patients), np.asarray(attacked_patients)]), return_inverse=True
-    )
-    if len(names) < 2 or estimate in (0.0, 1.0):
+    one = Scored(np.asarray(clean), np.asarray(attacked), tuple(clean_patients), tuple(attacked_patients))
+    return auroc_over_trials([one], confidence=confidence, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One trial's scores of clean [n] and of attacked rows [m], each row with its patient."""
+
+    clean: Real
+    attacked: Real
+    clean_patients: Sequence[str]
+    attacked_patients: Sequence[str]
+
+
+def auroc_over_trials(
+    trials: Sequence[Scored], *, confidence: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Return the mean AUROC of trials with its bootstrap interval over patients, whom all trials share.
+
+    Scores of two trials have no scale in common: rows are only ever compared with rows of their own trial. NaN limits
+    as in `auroc_interval`. Raises ValueError where there is no trial, or one without clean or without attacked rows.
+    """
+    if not trials or not all(len(one.clean) and len(one.attacked) for one in trials):
+        raise ValueError("an AUROC needs clean and attacked rows in every trial")
+    estimates = [auroc(one.clean, one.attacked) for one in trials]
+    estimate = float(np.mean(estimates))
+    patients = [np.asarray(side) for one in trials for side in (one.clean_patients, one.attacked_patients)]
+    names = np.unique(np.concatenate(patients))
+    if len(names) < 2 or all(one in (0.0, 1.0) for one in estimates):
         reason = "fewer than two patients" if len(names) < 2 else "every attacked row is on one side of every clean one"
         return Interval(estimate, float("nan"), float("nan"), _BOOTSTRAP, reason)
-    above = _summed(_above(honest, fooled), code[: len(honest)], code[len(honest) :], len(names))
-    sizes = [np.bincount(part, minlength=len(names)).astype(np.float64) for part in np.split(code, [len(honest)])]
     drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
     weights = drawn.astype(np.float64)
-    pairs = (weights @ sizes[0]) * (weights @ sizes[1])
-    found = ((weights @ above) * weights).sum(1)[pairs > 0] / pairs[pairs > 0]
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    found = np.stack([_resampled(one, names, weights) for one in trials])
+    known = found[:, np.isfinite(found).all(0)].mean(0)
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2]) if known.size else (np.nan, np.nan)
     return Interval(estimate, float(low), float(high), _BOOTSTRAP)
+
+
+def _resampled(one: Scored, names: NDArray[np.str_], weights: Real) -> Real:
+    """Return the AUROC under each draw of patients, weights [draws, patients]; NaN where it holds no pair."""
+    codes = [np.searchsorted(names, np.asarray(side)) for side in (one.clean_patients, one.attacked_patients)]
+    above = _summed(_above(one.clean, one.attacked), codes[0], codes[1], len(names))
+    sizes = [np.bincount(code, minlength=len(names)).astype(np.float64) for code in codes]
+    pairs = (weights @ sizes[0]) * (weights @ sizes[1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(((weights @ above) * weights).sum(1) / pairs, dtype=np.float64)
 
 
 def _above(clean: Real, attacked: Real) -> Real:
