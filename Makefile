@@ -6,7 +6,7 @@ export OMP_NUM_THREADS := 1
 export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench bench-assess bench-attacks clean
+.PHONY: demo test check bench bench-assess bench-attacks bench-defenses clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.installed
@@ -27,6 +27,10 @@ bench bench-assess: .venv/bench.installed
 # About an hour of CPU the first time; what is kept in .cache/bench-attacks is not run again (see --help).
 bench-attacks: .venv/demo.installed .venv-peers/installed
 	$(BIN)/python benchmarks/attacks.py
+
+# Five trials of the defences that a figure is asked of; what is finished in .cache/bench-defenses is not run again.
+bench-defenses: .venv/test.installed
+	$(BIN)/python benchmarks/defenses.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Titer needs Python 3.11 or newer"; exit 2; }

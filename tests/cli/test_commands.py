@@ -90,6 +90,10 @@ def test_plugins_lists_every_one_with_its_settings(titer) -> None:
             assert plugin.paper in out
     listed = json.loads(titer("plugins", "attacks", "--json"))
     assert listed["attacks"][0]["threat_ids"] == ["NISTAML.022", "AML.T0043.000"]
+    proofs = {one["name"]: one["norms"] for one in json.loads(titer("plugins", "certifiers", "--json"))["certifiers"]}
+    assert proofs["crown"] == ["linf", "l2", "l1"]
+    assert proofs["smoothing"] == ["l2"]
+    assert "    norms: linf, l1" in titer("plugins", "certifiers")
 
 
 def test_data_list_names_what_is_here(titer, titer_data: Path) -> None:

@@ -17,7 +17,7 @@ from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
-from titer.assess.study_plans import DetectionPlan
+from titer.assess.study_plans import CertificationPlan, DetectionPlan, ExplanationPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.cli.main import app
 from titer.core.record import Recipe
@@ -36,11 +36,13 @@ TABLES: dict[str, Any] = {
     "threats": ThreatPlan,
     "defenses": DefensePlan,
     "surrogates": SurrogatePlan,
+    "certification": CertificationPlan,
     "detection": DetectionPlan,
+    "explanation": ExplanationPlan,
 }
 SHELF_PAGES = {
-    "attacks": REFERENCE / "attacks-and-defenses.md",
-    "defenses": REFERENCE / "attacks-and-defenses.md",
+    "attacks": REFERENCE / "attacks.md",
+    "defenses": REFERENCE / "defenses.md",
     "certifiers": REFERENCE / "certifiers.md",
     "detectors": REFERENCE / "detectors.md",
     "explainers": REFERENCE / "explainers.md",

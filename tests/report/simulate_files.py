@@ -76,9 +76,24 @@ def statistics(scene: Scene, metrics: pd.DataFrame) -> dict[str, Any]:
         "before_after": before_after,
         "across_defenses": across(scene) if scene.trials > 1 else [],
         "versus_undefended": versus,
+        "ranking": ranking(scene, at),
         "transfer": transfer,
         "warnings": [] if scene.trials > 1 else ["Only one trial was run: no test over trials could be done."],
     }
+
+
+def ranking(scene: Scene, at: dict[tuple[str, ...], float]) -> list[dict[str, Any]]:
+    """Rank the defences by mean; the undefended model has a letter of its own."""
+    rows = []
+    threats = [label_of(family, eps, unit) for family, _, eps, unit in scene.threats]
+    for attack, threat in (("none", "none"), *(("worst-case", threat) for threat in threats)):
+        means = {d: at[d, d, attack, threat, "accuracy"] for d in scene.hold}
+        order = [
+            {"defense": d, "mean": means[d], "letters": "b" if d == "none" else "a"}
+            for d in sorted(means, key=lambda d: -means[d])
+        ]
+        rows.append({"model": "small-cnn", "attack": attack, "threat": threat, "metric": "accuracy", "order": order})
+    return [row | {"test": "McNemar's test over patients, Holm-corrected"} for row in rows]
 
 
 def figure(stem: str, mean: float, scene: Scene) -> dict[str, Any]:

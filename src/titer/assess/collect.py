@@ -10,6 +10,7 @@ import pandas as pd
 
 from titer.assess.agreement import Kind, compare_outcomes
 from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
+from titer.assess.contradictions import certificate_checks
 from titer.assess.plan import AttackPlan, Plan
 from titer.assess.sanity import ENSEMBLES
 from titer.core.errors import ContractError, SpecError
@@ -37,7 +38,8 @@ def write(plan: Plan, out: Path, cells: Sequence[str], manifest: dict[str, Any],
     write_parquet(out / "outcomes.parquet", outcomes)
     write_parquet(out / "metrics.parquet", measured)
     write_json(out / "statistics.json", analyse(outcomes, measured, seed=plan.seed))
-    write_json(out / "sanity.json", {"format_version": FORMAT_VERSION, "checks": _checks(plan, outcomes, kept)})
+    checks = _checks(plan, outcomes, kept) + certificate_checks(out, outcomes)
+    write_json(out / "sanity.json", {"format_version": FORMAT_VERSION, "checks": checks})
     write_json(out / "costs.json", _costs(kept))
     write_json(out / "skipped.json", {"format_version": FORMAT_VERSION, "cells": _skipped(kept)})
     surrogates = [note["surrogate"] for note in kept if "surrogate" in note]

@@ -21,7 +21,7 @@ from titer.core.registry import SHELVES, parse
 
 _PACKAGES = (
     "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "statsmodels", "lightning-fabric", "monai",
-    "pillow", "onnxruntime", "safetensors", "pydantic",
+    "pillow", "onnxruntime", "safetensors", "pydantic", "captum",
 )  # fmt: skip
 
 

@@ -106,10 +106,11 @@ def _work(plan: Plan, task: Task, out: str, device: str) -> _Done:
         return _Done(cells, {})
     if not task.trial:
         cells += probe_source(trial, task.model, task.defense, store)
-    # What studies do is told, but not counted: the progress counts cells.
-    said: Callable[[str], None] = lambda part: tell(Message(f"{what}: {part}"))  # noqa: E731
-    studies = run_studies(trial, lineup(trial, task.model)[task.defense], Path(out), said) if plan.has_studies else {}
-    return _Done(cells, studies)
+    if not plan.has_studies:
+        return _Done(cells, {})
+    # Their parts are told, but not counted: the steps are known before any model is there.
+    part: Callable[[str], None] = lambda title: tell(Message(f"{what}: {title}"))  # noqa: E731
+    return _Done(cells, run_studies(trial, lineup(trial, task.model)[task.defense], Path(out), part))
 
 
 def available_cores() -> int:

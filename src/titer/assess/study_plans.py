@@ -24,6 +24,10 @@ not (see docs/reference/detectors.md, "In a plan").
 """
 
 
+TOGETHER = "all together"
+"""What tables call all detectors of a plan at once."""
+
+
 class StudyPlan(BaseModel):
     """What the tables of all studies share.
 
@@ -96,6 +100,8 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
     if plan.detection is not None:
         yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
+        if TOGETHER in _labelled(plan.detection.detectors):
+            yield f"detection.detectors: the label {TOGETHER!r} is not allowed: tables use that name themselves"
         yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
         yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
     if plan.explanation is not None:
@@ -103,31 +109,49 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
 
 
-def _unknown(where: str, labels: Sequence[str], known: Sequence[str]) -> Iterator[str]:
-    yield from (str(unknown(where, label, known)) for label in labels if label not in known)
+def unlabelled(spec: Spec, where: str = "") -> Spec:
+    """Return a spec without its `label`, which is a text; raise SpecError for another one."""
+    if isinstance(spec, str) or "label" not in spec:
+        return spec
+    if not isinstance(spec["label"], str) or not spec["label"].strip():
+        raise SpecError(f"{where}.label = {spec['label']!r} is not allowed: a label is a text")
+    return {key: value for key, value in spec.items() if key != "label"}
 
 
-def detector_labels(specs: Sequence[Spec]) -> list[str]:
-    """Return a name for each detector in tables: the plugin's, with its settings where the plan has it twice."""
-    parsed = [parse(spec, "detectors") for spec in specs]
-    names = [name for name, _ in parsed]
-    return [
-        name
-        + (f" ({', '.join(f'{k} = {v}' for k, v in settings.items())})" if names.count(name) > 1 and settings else "")
-        for name, settings in parsed
-    ]
+def labels(specs: Sequence[Spec]) -> tuple[str, ...]:
+    """Return what each is called in tables: its `label`, or its plugin, with the settings where several are of one."""
+    parsed = [parse(spec, "") for spec in specs]
+    names = [name for name, settings in parsed if "label" not in settings]
+    return tuple(_label(name, settings, alone=names.count(name) == 1) for name, settings in parsed)
+
+
+def _label(name: str, settings: dict[str, Any], *, alone: bool) -> str:
+    if "label" in settings or alone or not settings:
+        return str(settings.get("label", name))
+    return f"{name} ({', '.join(f'{key} = {value}' for key, value in settings.items())})"
+
+
+def _labelled(specs: Sequence[Spec]) -> list[Any]:
+    return [spec.get("label") for spec in specs if not isinstance(spec, str)]
+
+
+def _unknown(where: str, given: Sequence[str], known: Sequence[str]) -> Iterator[str]:
+    yield from (str(unknown(where, label, known)) for label in given if label not in known)
 
 
 def _plugins(
     shelf: str, specs: Sequence[Spec], where: str, make_one: Callable[[Spec, str], object] | None = None
 ) -> Iterator[str]:
+    broken = False
     for index, spec in enumerate(specs):
         place = f"{where}[{index}]"
         try:
-            make_one(spec, place) if make_one is not None else make(shelf, spec, place)
+            bare = unlabelled(spec, place)
+            make_one(bare, place) if make_one is not None else make(shelf, bare, place)
         except SpecError as error:
+            broken = True
             yield str(error)
-    names = [spec if isinstance(spec, str) else str(spec.get("label", spec)) for spec in specs]
+    names = () if broken else labels(specs)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         yield f"{where} = {twice[0]!r} stands twice"

@@ -17,7 +17,7 @@ from titer.core.threat import Logits, Threat
 from titer.engine.bound_graph import Graph
 from titer.engine.bound_layers import Maximum
 from titer.engine.bounds import tightened
-from titer.engine.certificates import SLACK, leads, searched
+from titer.engine.certificates import SLACK, leads, readable, searched
 from titer.engine.programs import Program, nearest
 from titer.engine.regions import around
 
@@ -41,8 +41,9 @@ def exact(*, units: Count = 300, time_limit: Positive = 10.0) -> Certifier:
     """
 
     def run(model: Model, x: Tensor, threat: Threat, *, rng: Generator) -> Certificates:  # noqa: ARG001 - a proof draws nothing
+        if threat.budget.norm in _NORMS:
+            _check_size(readable(model, x), units)  # before bounds that take minutes on a network that is refused
         layers, y, radius = searched(model, x, threat, ("interval", "linear", "linear throughout"), _STEPS, _NORMS)
-        _check_size(layers, units)
         assert model.rebuild is not None
         rows = (radius < threat.budget.eps).nonzero().flatten().tolist()
         search = _Search(layers=layers, rebuild=model.rebuild, threat=threat, time_limit=time_limit)

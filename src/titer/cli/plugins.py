@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def plugins(
-    shelf: Annotated[str | None, typer.Argument(help="One shelf: attacks, defenses, modalities, networks.")] = None,
+    shelf: Annotated[str | None, typer.Argument(help="One shelf: attacks, defenses, certifiers ...")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every plugin with its settings and defaults, its paper, and its threat ids."""
@@ -37,7 +37,15 @@ def _lines(plugin: Plugin) -> list[str]:
     paper = [f"    paper: {plugin.paper}"] if plugin.paper else []
     threats = [f"    threats: {', '.join(plugin.threat_ids)}"] if plugin.threat_ids else []
     needs = [f"    needs: {plugin.needs.describe()}"] if plugin.needs else []
-    return [f"{plugin.name}  {plugin.title}", *settings, *paper, *threats, *needs]
+    proves = [f"    norms: {', '.join(_norms(plugin))}"] if plugin.shelf == "certifiers" else []
+    return [f"{plugin.name}  {plugin.title}", *settings, *paper, *threats, *needs, *proves]
+
+
+def _norms(plugin: Plugin) -> list[str]:
+    """Return the norms in which a certifier proves a radius."""
+    from titer.core.needs import NORMS
+
+    return [norm for norm in NORMS if norm in plugin.traits]
 
 
 def _default(value: object) -> str:
@@ -61,4 +69,5 @@ def _record(plugin: Plugin) -> dict[str, object]:
         "paper": plugin.paper,
         "threat_ids": list(plugin.threat_ids),
         "needs": None if plugin.needs is None else asdict(plugin.needs),
+        **({"norms": _norms(plugin)} if plugin.shelf == "certifiers" else {}),
     }

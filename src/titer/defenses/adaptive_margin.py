@@ -15,7 +15,7 @@ from titer.core.plugins import Count, Positive, Share, defense
 from titer.core.protocols import Defense, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits, Threat
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import Penalty, penalty
 from titer.training.row_budgets import RowClimb
 from titer.training.weights import digest
@@ -78,8 +78,8 @@ def adaptive_margin(
         # The loop hands over rows in batches: each row is told by its number, and its truth is looked up.
         numbered = replace(train.train, y=torch.arange(len(train.train), device=train.train.y.device))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
-        start = net if warm_start else fresh(net, seed)
-        return fit(model, start, replace(train, train=numbered, recipe=recipe), objective, seed=seed)
+        before, start = (model, net) if warm_start else (anew(model), fresh(net, seed))
+        return fit(before, start, replace(train, train=numbered, recipe=recipe), objective, seed=seed)
 
     return run
 

@@ -13,7 +13,7 @@ from torch import Generator
 from titer.core.model import Model
 from titer.core.plugins import Count, Positive, defense, make_attack
 from titer.core.protocols import Defense, TrainingData
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import penalty
 from titer.training.worst_case import WorstCase, threat_in_training, trainable
 
@@ -52,7 +52,7 @@ def adversarial_training(
         seed = int(torch.randint(2**62, (1,), generator=rng))
         objective = WorstCase(inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, penalty=penalty(train))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
-        start = net if warm_start else fresh(net, seed)
-        return fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
+        before, start = (model, net) if warm_start else (anew(model), fresh(net, seed))
+        return fit(before, start, replace(train, recipe=recipe), objective, seed=seed)
 
     return run

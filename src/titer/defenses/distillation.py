@@ -15,7 +15,7 @@ from titer.core.plugins import Positive, defense
 from titer.core.protocols import Defense, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits
-from titer.training.loop import Objective, fit, fresh
+from titer.training.loop import Objective, anew, fit, fresh
 from titer.training.objectives import penalty, standard
 
 
@@ -41,7 +41,7 @@ def distillation(*, temperature: Positive = 20.0) -> Defense:
         seeds = torch.randint(2**62, (4,), generator=rng).tolist()
         hot = standard(train, temperature=temperature)
         # Gradients at a temperature T are about T times smaller, which AdamW's normalised steps undo.
-        teacher = fit(model, fresh(model.net, seeds[0]), train, hot, seed=seeds[1])
+        teacher = fit(anew(model), fresh(model.net, seeds[0]), train, hot, seed=seeds[1])
         assert teacher.net is not None
         soft = _soften(teacher, train.train, temperature)
         objective = SoftLabels(temperature=temperature, weights=penalty(train).weights, hard=hot, output=train.output)

@@ -17,7 +17,7 @@ from titer.core.protocols import Defense, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits
 from titer.threats.rounding import relaxed, settled
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import penalty
 from titer.training.worst_case import WorstCase, threat_in_training, trainable
 
@@ -72,9 +72,9 @@ def fast_adversarial_training(
             scored_rows=_WATCHED_ROWS,
         )
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate, patience=patience)
-        start = net if warm_start else fresh(net, seed)
+        before, start = (model, net) if warm_start else (anew(model), fresh(net, seed))
         return fit(
-            model, start, replace(train, recipe=recipe), NoisyStep(guard=guard, noise=noise, step=step), seed=seed
+            before, start, replace(train, recipe=recipe), NoisyStep(guard=guard, noise=noise, step=step), seed=seed
         )
 
     return run

@@ -16,7 +16,7 @@ from titer.core.model import Model
 from titer.core.plugins import Count, Positive, defense, make_defense
 from titer.core.protocols import Defense, TrainingData
 from titer.core.record import Samples
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import standard
 from titer.training.worst_case import trainable
 
@@ -67,7 +67,7 @@ def imbalance(
         if inner is not None:
             return inner(model, balanced, rng=rng)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        return fit(model, fresh(net, seed), balanced, standard(balanced), seed=seed)
+        return fit(anew(model), fresh(net, seed), balanced, standard(balanced), seed=seed)
 
     return run
 

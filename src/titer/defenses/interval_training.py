@@ -22,7 +22,7 @@ from titer.engine.certificates import SLACK, lead_slopes
 from titer.engine.regions import Around, around, seen_by
 from titer.threats.balls import ball
 from titer.threats.goals import AnyError
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import Penalty, penalty
 
 _PASSED_ROWS = 256
@@ -81,8 +81,8 @@ def interval_training(
             clean=clean,
             course=Course(batches=epochs * -(-len(train.train) // recipe.batch_size)),
         )
-        start = model.net if warm_start else fresh(model.net, seed)
-        return fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
+        before, start = (model, model.net) if warm_start else (anew(model), fresh(model.net, seed))
+        return fit(before, start, replace(train, recipe=recipe), objective, seed=seed)
 
     return run
 

@@ -22,7 +22,7 @@ from titer.engine.bound_layers import Affine, Convolved, Dense, Normalized, Shap
 from titer.engine.lipschitz import constant as lipschitz_constant
 from titer.engine.lipschitz import matrix_norm, measured, overlap
 from titer.engine.regions import check_preprocessing, seen_by
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import standard
 from titer.training.weights import digest
 
@@ -67,7 +67,7 @@ def lipschitz(
         net = _constrained(fresh(model.net, seed), seen_by(model.rebuild, x), constant / steepest, layers, seed)
         # No decay: the norms are held anyway, and torch's orthogonal keeps signs in the weights that decay would lose.
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate, weight_decay=0.0)
-        constrained = fit(model, net, replace(train, recipe=recipe), standard(train), seed=seed)
+        constrained = fit(anew(model), net, replace(train, recipe=recipe), standard(train), seed=seed)
         assert constrained.net is not None
         plain = _plain(constrained.net, model.net)
         stated = lipschitz_constant(graph(plain, seen_by(model.rebuild, x)), measured) * steepest

@@ -16,7 +16,7 @@ from titer.core.randomness import generator
 from titer.core.record import Samples
 from titer.core.threat import Logits
 from titer.engine.smoothing import Contrast, Smoothed, noised
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import Penalty, penalty
 
 _PASSED_ROWS = 512
@@ -60,8 +60,8 @@ def randomized_smoothing(
         noise = Smoothed(base=model.logits, sigma=sigma * train.units[unit], draws=draws, vote=vote, contrast=contrast)
         objective = UnderNoise(noise=noise, penalty=penalty(train))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
-        start = model.net if warm_start else fresh(model.net, seed)
-        base = fit(model, start, replace(train, recipe=recipe), objective, seed=seed)
+        before, start = (model, model.net) if warm_start else (anew(model), fresh(model.net, seed))
+        base = fit(before, start, replace(train, recipe=recipe), objective, seed=seed)
         smoothed = replace(noise, base=base.logits)
         return replace(base, logits=lambda x: smoothed(generator(seed, "answers"))(x), draw=smoothed, rebuild=None)
 

@@ -17,7 +17,7 @@ from titer.core.plugins import Count, Positive, defense, make_attack
 from titer.core.protocols import Defense, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits
-from titer.training.loop import fit, fresh
+from titer.training.loop import anew, fit, fresh
 from titer.training.objectives import penalty
 from titer.training.worst_case import WorstCase, in_training, threat_in_training, trainable
 
@@ -55,8 +55,8 @@ def trades(
         seed = int(torch.randint(2**62, (1,), generator=rng))
         worst = WorstCase(inner=inner, spec=json.dumps(spec, sort_keys=True), threat=threat, penalty=penalty(train))
         recipe = replace(train.recipe, epochs=epochs, learning_rate=learning_rate)
-        start = net if warm_start else fresh(net, seed)
-        return fit(model, start, replace(train, recipe=recipe), Trades(worst=worst, weight=weight), seed=seed)
+        before, start = (model, net) if warm_start else (anew(model), fresh(net, seed))
+        return fit(before, start, replace(train, recipe=recipe), Trades(worst=worst, weight=weight), seed=seed)
 
     return run
 

@@ -74,10 +74,10 @@ def readable(model: Model, x: Tensor) -> Graph:
     """
     if model.output != "classes":
         raise Incompatible(f"certificates are of classes, and {model.name} returns {model.output}")
-    if model.net is None or model.rebuild is None or model.access != "gradient":
-        raise Incompatible(f"a proof reads the network's weights, and {model.name} shows none")
     if model.draw is not None or model.surrogate is not None:
         raise Incompatible(f"{model.name} is randomised or not differentiable: no bound follows a step outside its net")
+    if model.net is None or model.rebuild is None or model.access != "gradient":
+        raise Incompatible(f"a proof reads the network's weights, and {model.name} shows none")
     check_preprocessing(model.rebuild, x)
     with torch.no_grad():
         seen = seen_by(model.rebuild, x[:2])

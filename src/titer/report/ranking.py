@@ -8,9 +8,11 @@ from typing import Any
 from titer.report.findings import DefenseRow, Findings, Verdict
 from titer.report.format import percent, ratio
 from titer.report.gains import SMALLEST_CUT
-from titer.report.load import RunFolder
+from titer.report.load import ANY_ERROR, RunFolder
+from titer.report.numbers import NOTHING, Estimate
 from titer.report.study import UNDEFENDED, WORST, Study
 from titer.report.tables import Table, plain
+from titer.report.tallies import Tallies
 from titer.report.wording import estimate
 
 WEAK = "weak"
@@ -27,16 +29,22 @@ class Ranked:
     letters: str
     clean_letters: str
     judged: str
+    rarest: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The defences of one model under one family's largest budget, the best first; `test` told them apart."""
+    """The defences of one model under one family's largest budget, the best first; `test` told them apart.
+
+    `rarest` names the class with the fewest rows: what is right on average may still fail there. Empty where no class
+    is rarer than the others, for outputs that are no classes, and for goals other than any error.
+    """
 
     model: str
     family: str
     threat: str
     test: str
+    rarest: str
     rows: tuple[Ranked, ...]
 
     @property
@@ -45,21 +53,40 @@ class Ranking:
         return tuple(one for one in self.rows if one.judged == WEAK)
 
 
-def rankings(run: RunFolder, findings: Findings) -> tuple[Ranking, ...]:
+def rankings(run: RunFolder, study: Study, findings: Findings, tallies: Tallies) -> tuple[Ranking, ...]:
     """Return one ranking for each verdict of the report that has a defence."""
-    found = (_ranking(run, findings, verdict) for verdict in findings.verdicts)
+    found = (_ranking(run, study, findings, tallies, verdict) for verdict in findings.verdicts)
     return tuple(one for one in found if len(one.rows) > 1)
 
 
-def _ranking(run: RunFolder, findings: Findings, verdict: Verdict) -> Ranking:
+def _ranking(run: RunFolder, study: Study, findings: Findings, tallies: Tallies, verdict: Verdict) -> Ranking:
     robust = _section(run, verdict.model, WORST, verdict.threat)
     clean = _letters(_section(run, verdict.model, "none", "none"))
     letters = _letters(robust)
+    asked = not study.graded and study.largest(verdict.family).goal == ANY_ERROR
+    rarest = tallies.rarest() if asked else None
     rows = [
-        Ranked(row, letters.get(row.defense, ""), clean.get(row.defense, ""), _judged(row))
+        Ranked(
+            row=row,
+            letters=letters.get(row.defense, ""),
+            clean_letters=clean.get(row.defense, ""),
+            judged=_judged(row),
+            rarest=NOTHING if rarest is None else tallies.robust_in_class(*_place(row), verdict.threat, rarest),
+        )
         for row in sorted(findings.of(verdict.model, verdict.family), key=_order)
     ]
-    return Ranking(verdict.model, verdict.family, verdict.threat, str(robust.get("test") or ""), tuple(rows))
+    return Ranking(
+        model=verdict.model,
+        family=verdict.family,
+        threat=verdict.threat,
+        test=str(robust.get("test") or ""),
+        rarest="" if rarest is None else study.classes[rarest],
+        rows=tuple(rows),
+    )
+
+
+def _place(row: DefenseRow) -> tuple[str, str]:
+    return row.model, row.defense
 
 
 def _section(run: RunFolder, model: str, attack: str, threat: str) -> dict[str, Any]:
@@ -98,12 +125,15 @@ def ranking_table(study: Study, ranking: Ranking) -> Table:
             one.letters or "–",
             estimate(one.row.clean),
             one.clean_letters or "–",
+            *([estimate(one.rarest)] if ranking.rarest else []),
             ratio(one.row.cost.training_ratio),
             ratio(one.row.cost.inference_ratio),
         )
         for place, one in enumerate(ranking.rows, 1)
     ]
-    headings = ("Defence", "Verdict", "Right under attack", "Group", "Right without", "Group", "Training", "Inference")
+    rare = [f"Rarest class “{ranking.rarest}” right under attack"] if ranking.rarest else []
+    names = ("Defence", "Verdict", "Right under attack", "Group", "Right without", "Group")
+    headings = (*names, *rare, "Training", "Inference")
     model = f"{ranking.model}: " if len(study.models) > 1 else ""
     caption = (
         f"{model}Defences in order under {ranking.threat}, worst case, the attacker knows the defence (95 % CI); those "

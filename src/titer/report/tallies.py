@@ -27,7 +27,8 @@ class Tallies:
         attacks: per model, defense, attack and threat, by an attacker who knows the defence: the rows at stake and the
             lost ones of those, each [trials].
         unions: one row per model, defense, source, threat (the largest budgets, and all whose goal is about one
-            class), trial and sample, over all attacks: whether it is `eligible`, was `right` when clean, was `lost`.
+            class), trial and sample, over all attacks: whether it is `eligible`, was `right` when clean, was `lost`;
+            and its `label`.
         clean: one row per model, defense, trial and sample without attack: its `label` and `clean_prediction`.
         independent: patients over rows of one trial: what a row counts for in an interval.
     """
@@ -56,6 +57,17 @@ class Tallies:
         """Return the share of all rows under a threat, at stake or not, that are right without attack."""
         rows = self.unions[pick(self.unions, {"model": model, "defense": defense, "source": defense, "threat": threat})]
         return self.rate(rows.assign(hit=rows["right"].to_numpy(dtype=bool)))
+
+    def robust_in_class(self, model: str, defense: str, threat: str, label: int) -> Estimate:
+        """Return the share of one class's rows that are right in the worst case over all attacks."""
+        wanted = {"model": model, "defense": defense, "source": defense, "threat": threat}
+        rows = self.unions[pick(self.unions, wanted) & (self.unions["label"] == label).to_numpy(dtype=bool)]
+        return self.rate(rows.assign(hit=(rows["right"] & ~rows["lost"]).to_numpy(dtype=bool)))
+
+    def rarest(self) -> int | None:
+        """Return the class with the fewest rows, None where all have as many."""
+        counts = self.clean["label"].value_counts()
+        return None if counts.empty or counts.min() == counts.max() else int(counts.idxmin())
 
     def rate(self, rows: pd.DataFrame) -> Estimate:
         """Return the share of `hit` among `rows`, mean over trials, with its interval."""
@@ -125,4 +137,5 @@ def _attacks(cells: pd.DataFrame) -> dict[tuple[str, str, str, str], tuple[Real,
 
 def _unions(attacked: pd.DataFrame) -> pd.DataFrame:
     groups = attacked.groupby([*UNION, "sample_id"], sort=False, observed=True)
-    return groups.agg(lost=("lost", "any"), eligible=("eligible", "first"), right=("right", "first")).reset_index()
+    kept = {name: (name, "first") for name in ("eligible", "right", "label")}
+    return groups.agg(lost=("lost", "any"), **kept).reset_index()

@@ -18,6 +18,10 @@ _WEAKER = (
     "counts the other one too, so it stands."
 )
 _UNCONFIRMED = "Its success rate may count accidents of one draw or of rounding, and so may the worst case."
+_MEANINGS = {
+    "successes-confirmed": _UNCONFIRMED,
+    "certificate-contradicted": "Do not read the certified accuracy as that of the model’s own answers.",
+}
 
 
 def failures(run: RunFolder, model: str, defense: str) -> tuple[dict[str, Any], ...]:
@@ -94,7 +98,7 @@ def _alarm(study: Study, name: str, attack: str, some: list[dict[str, Any]]) -> 
     where = ", ".join(filter(None, (f"{model}{defense}", str(worst.get("threat_family") or ""))))
     more = f"; {len(some)} alarms of this kind in all, see the checks below" if len(some) > 1 else ""
     who = study.attack_title(attack) if attack else name.replace("-", " ")
-    meaning = _UNCONFIRMED if name == "successes-confirmed" else _WEAKER
+    meaning = _MEANINGS.get(name, _WEAKER)
     message = str(worst.get("message") or name).strip().rstrip(".")
     return f"Alarm about {who} ({where}{more}): {message}. {meaning}"
 

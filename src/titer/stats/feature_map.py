@@ -44,3 +44,31 @@ def feature_map(clean: ArrayLike, attacked: ArrayLike, *, seed: int = 0, perplex
     layout = TSNE(perplexity=min(perplexity, (len(both) - 1) / 3), init="pca", random_state=seed, n_jobs=1)
     placed = np.asarray(layout.fit_transform(both), dtype=np.float64)
     return FeatureMap(placed[: len(honest)], placed[len(honest) :])
+
+
+def neighbours_alike(
+    features: ArrayLike, clean: ArrayLike, labels: ArrayLike, own: ArrayLike, *, count: int = 10
+) -> NDArray[np.float64]:
+    """Return float64[m]: of the `count` clean rows nearest to each row, the share that has the row's own label.
+
+    Nearest by Euclidean distance in the feature space itself, not on the map.
+
+    Args:
+        features: [m, D], the rows asked about.
+        clean: [n, D], with their `labels` [n].
+        own: int[m], each row's own place among the clean rows: its label counts, and it is no neighbour of itself.
+        count: neighbours; all others where there are fewer.
+
+    NaN where there is no other clean row.
+    """
+    from scipy.spatial.distance import cdist
+
+    rows, others = (np.asarray(one, dtype=np.float64) for one in (features, clean))
+    names, place = np.asarray(labels), np.asarray(own)
+    count = min(count, len(others) - 1)
+    if count < 1:
+        return np.full(len(rows), np.nan)
+    distance = cdist(rows, others)
+    distance[np.arange(len(rows)), place] = np.inf
+    nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
+    return np.asarray((names[nearest] == names[place][:, None]).mean(axis=1), dtype=np.float64)

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -229,6 +229,11 @@ def _epoch(
         fabric.backward(loss)
         optimizer.step()
         schedule.step()
+
+
+def anew(model: Model) -> Model:
+    """Return the model with nothing spent on it yet: of what it cost, nothing goes into weights drawn anew."""
+    return replace(model, provenance=dict(model.provenance) | {"costs": "[]"})
 
 
 def fresh(net: nn.Module, seed: int) -> nn.Module:

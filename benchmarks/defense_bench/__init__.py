@@ -1,0 +1,1 @@
+"""Figures of the defences, read off a run folder."""
