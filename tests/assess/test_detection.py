@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from tests.assess.plans import tiny
 
-from titer.assess.detection_bench import TOGETHER, Bench, Watcher
+from titer.assess.detection_bench import Bench, Watcher
 from titer.assess.plan import load_plan
 from titer.assess.run import assess
-from titer.assess.study_plans import DEFAULT_DETECTORS, labels
+from titer.assess.study_plans import DEFAULT_DETECTORS, TOGETHER, labels
 from titer.assess.trial import defended, open_trial
 from titer.cli.main import run
 from titer.core.errors import Incompatible, SpecError
@@ -199,6 +199,7 @@ def test_times_never_stand_in_the_table(rows: pd.DataFrame) -> None:
         ({"combination": '"most"'}, "detection.combination = 'most'"),
         ({"defenses": '["jpg"]'}, "detection.defenses = 'jpg'"),
         ({"detectors": '["shift", "shift"]'}, "stands twice"),
+        ({"detectors": '[{ name = "shift", label = "all together" }]'}, "tables use that name themselves"),
     ],
 )
 def test_a_wrong_plan_is_one_line_and_exit_2(
@@ -235,9 +236,9 @@ def test_a_detector_fitted_on_another_shape_says_so(bench: Bench) -> None:
 
 def test_detectors_of_one_name_are_told_apart_by_their_settings() -> None:
     specs = ["shift", {"name": "nearest-neighbour", "neighbours": 5}, {"name": "nearest-neighbour", "neighbours": 9}]
-    assert list(labels(specs)) == [
+    assert labels(specs) == (
         "shift", "nearest-neighbour (neighbours = 5)", "nearest-neighbour (neighbours = 9)",
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def test_an_empty_table_takes_the_default_detectors(tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def parts(model: str, reason: str = "") -> list[dict[str, Any]]:
     """Return the notes of a study with one detector, and one that could not be fitted."""
     latency = {"alone_ms": 1.0, "guarded_ms": 1.3, "ratio": 1.3}
     said = [
-        {"label": "shift", "title": "Mahalanobis distance", "latency": latency},
-        {"label": "nearest-neighbour", "title": "Neighbours", "refused": "needs 51 training rows"},
+        {"label": "shift", "name": "shift", "title": "Mahalanobis distance", "latency": latency},
+        {"label": "my own", "name": "nearest-neighbour", "title": "Neighbours", "refused": "needs 51 training rows"},
     ]
     first = {"title": "detectors, no attack", "spec": {}, "facts": {"rate": 0.05, "detectors": said}}
     other = {
@@ -96,7 +96,8 @@ def test_the_page_sets_both_attackers_side_by_side(watched: Path) -> None:
     build(watched)
     page, text = read_page(watched), (watched / "report.html").read_text()
     assert "is no protection once it is known" in page.sections["detection"]
-    assert "needs 51 training rows" in page.sections["detection"]
+    assert "my own is left out: needs 51 training rows" in page.sections["detection"]
+    assert "Shift, mahalanobis distance" in page.sections["detection"]
     assert "75.0" in page.sections["detection"]
     assert "60.0" in page.sections["detection"]
     assert "The detector “Shift” catches 75.0" in page.sections["summary"]

@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 
 from titer.assess.cells import Cell
-from titer.assess.detection_bench import TOGETHER, Attempt, Bench, Watcher, latency
+from titer.assess.detection_bench import Attempt, Bench, Watcher, latency
 from titer.assess.detection_stream import stream_parts
 from titer.assess.plan import AttackPlan
 from titer.assess.study_parts import Found, Part, Study
-from titer.assess.study_plans import DetectionPlan
+from titer.assess.study_plans import TOGETHER, DetectionPlan
 from titer.assess.trial import Defended, Trial
 from titer.core.errors import Incompatible
 from titer.core.plugins import plugin
@@ -34,7 +34,7 @@ def _parts(trial: Trial, source: Defended) -> Iterator[Part]:
     table = trial.plan.detection
     assert table is not None
     bench = Bench(trial, source, table)
-    everything = _shared(table) | {"detectors": list(table.detectors)}
+    everything = _shared(table) | {"detectors": bench.specs}
     yield Part(title="detectors, no attack", spec=everything | {"what": "clean"}, run=partial(_clean, bench))
     for cell in _cells(trial, source, table):
         assert cell.attack is not None
@@ -42,7 +42,7 @@ def _parts(trial: Trial, source: Defended) -> Iterator[Part]:
         spec = everything | {"what": "plain", "cell": cell.id}
         yield Part(title=f"detectors, {name}", spec=spec, run=partial(_plain, bench, cell))
         for label in (*bench.specs, *([TOGETHER] if len(bench.specs) > 1 else [])):
-            own = everything if label == TOGETHER else _shared(table) | {"detectors": [bench.specs[label]]}
+            own = everything if label == TOGETHER else _shared(table) | {"detectors": {label: bench.specs[label]}}
             spec = own | {"what": "evading", "cell": cell.id, "label": label}
             yield Part(title=f"{name}, evading {label}", spec=spec, run=partial(_evading, bench, cell, label))
     yield from stream_parts(bench, _shared(table), next(_cells(trial, source, table)))
@@ -100,7 +100,7 @@ def _described(bench: Bench, label: str) -> dict[str, Any]:
         said: dict[str, Any] = {"title": "All together", "of": _together(bench)}
     else:
         spec = bench.specs[label]
-        said = {"title": _title(bench, label), "spec": spec, "name": parse(spec, "detectors")[0]}
+        said = {"title": plugin("detectors", spec).title, "spec": spec, "name": parse(spec, "detectors")[0]}
     if isinstance(found, Incompatible):
         return said | {"refused": str(found)}
     return said | {"latency": latency(bench.model, found, bench.rows.x[:1], _REPEATS)}
@@ -108,12 +108,6 @@ def _described(bench: Bench, label: str) -> dict[str, Any]:
 
 def _together(bench: Bench) -> list[str]:
     return [label for label, alarm in bench.alarms.items() if isinstance(alarm, Alarm)]
-
-
-def _title(bench: Bench, label: str) -> str:
-    """Return a detector's title; with its settings where two of the plan share it."""
-    name = parse(bench.specs[label], "detectors")[0]
-    return plugin("detectors", bench.specs[label]).title + label.removeprefix(name)
 
 
 def _plain(bench: Bench, cell: Cell) -> Found:

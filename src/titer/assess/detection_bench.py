@@ -16,7 +16,7 @@ from titer.assess.cells import Cell
 from titer.assess.judge import Prediction, predict, propose, reached, verdict
 from titer.assess.plan import spec_text
 from titer.assess.study_parts import studied_rows
-from titer.assess.study_plans import DetectionPlan, labels, unlabelled
+from titer.assess.study_plans import TOGETHER, DetectionPlan, labels, unlabelled
 from titer.assess.trial import Defended, Trial
 from titer.core.errors import Incompatible
 from titer.core.model import Model
@@ -30,8 +30,6 @@ from titer.engine.one_pass import sharing
 from titer.engine.watching import Watch, calibrated, evading, excess, guarded, weighted
 from titer.threats.balls import per_row
 from titer.threats.unseen import unseen
-
-TOGETHER = "all together"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,9 @@ class Bench:
         assert source.model is not None
         self.trial, self.source, self.table = trial, source, table
         self.rows: Samples = studied_rows(trial, table.rows)
-        self.specs = dict(zip(labels(table.detectors), table.detectors, strict=True))
+        self.specs = {
+            label: unlabelled(spec) for label, spec in zip(labels(table.detectors), table.detectors, strict=True)
+        }
         self._plain: dict[str, tuple[Attempt, ...]] = {}
 
     @cached_property

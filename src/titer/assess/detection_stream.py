@@ -29,7 +29,8 @@ _LOOKS = 40
 def stream_parts(bench: Bench, shared: Mapping[str, Any], cell: Cell) -> Iterator[Part]:
     """Yield one part for each detector of streams, against the finds of the plan's first attack."""
     specs = bench.table.stream
-    for label, spec in zip(labels(specs), specs, strict=True):
+    for label, given in zip(labels(specs), specs, strict=True):
+        spec = unlabelled(given)
         own = dict(shared) | {"what": "stream", "spec": spec, "cell": cell.id, "batch": BATCH, "looks": _LOOKS}
         yield Part(title=f"{label}, a stream", spec=own, run=partial(_stream, bench, cell, label, spec))
 
@@ -56,7 +57,7 @@ def _stream(bench: Bench, cell: Cell, label: str, spec: Spec) -> Found:
         threat_family=attempt.threat.family, eps=float(attempt.threat.budget.eps), adaptive=False, at_stake=False,
         won=False, sample_id="", patient_id="",
     )  # fmt: skip
-    return Found(frame=frame, facts={"title": plugin("detectors", spec).title, "batch": BATCH, "looks": _LOOKS})
+    return Found(frame=frame, facts={"name": plugin("detectors", spec).name, "batch": BATCH, "looks": _LOOKS})
 
 
 def _look(

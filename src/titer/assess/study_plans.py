@@ -24,6 +24,10 @@ not (see docs/reference/detectors.md, "In a plan").
 """
 
 
+TOGETHER = "all together"
+"""What tables call all detectors of a plan at once."""
+
+
 class StudyPlan(BaseModel):
     """What the tables of all studies share.
 
@@ -96,6 +100,8 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
     if plan.detection is not None:
         yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
+        if TOGETHER in _labelled(plan.detection.detectors):
+            yield f"detection.detectors: the label {TOGETHER!r} is not allowed: tables use that name themselves"
         yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
         yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
     if plan.explanation is not None:
@@ -123,6 +129,10 @@ def _label(name: str, settings: dict[str, Any], *, alone: bool) -> str:
     if "label" in settings or alone or not settings:
         return str(settings.get("label", name))
     return f"{name} ({', '.join(f'{key} = {value}' for key, value in settings.items())})"
+
+
+def _labelled(specs: Sequence[Spec]) -> list[Any]:
+    return [spec.get("label") for spec in specs if not isinstance(spec, str)]
 
 
 def _unknown(where: str, given: Sequence[str], known: Sequence[str]) -> Iterator[str]:

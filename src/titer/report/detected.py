@@ -152,7 +152,7 @@ def _watched(kept: StudyRows) -> Iterator[Watched]:
             model=model,
             defense=defense,
             detector=label,
-            title=_title(label),
+            title=_title(label, said[0].get("name", TOGETHER)),
             looks_at=str(said[0].get("title") or ""),
             of=tuple(said[0].get("of") or ()),
             rate=rate,
@@ -163,11 +163,12 @@ def _watched(kept: StudyRows) -> Iterator[Watched]:
         )
 
 
-def _title(label: str) -> str:
-    """Return `nearest-neighbour (neighbours = 5)` as `Nearest neighbour (neighbours = 5)`."""
-    name, bracket, settings = label.partition(" (")
+def _title(label: str, name: str) -> str:
+    """Return `nearest-neighbour (neighbours = 5)` as `Nearest neighbour (neighbours = 5)`; a user's label as it is."""
+    if not name or not label.startswith(name):
+        return label
     words = name.replace("-", " ")
-    return words[:1].upper() + words[1:] + bracket + settings
+    return words[:1].upper() + words[1:] + label.removeprefix(name)
 
 
 def _rows(kept: StudyRows, model: str, defense: str, detector: str) -> pd.DataFrame:
@@ -262,7 +263,7 @@ def _streams(kept: StudyRows) -> Iterator[Streamed]:
             model=str(model),
             defense=str(defense),
             detector=str(label),
-            title=_title(str(label)),
+            title=_title(str(label), said.get("name", "")),
             threat=str(some["threat"].iloc[0]),
             share=float(str(portion)),
             batch=int(said.get("batch", 0)),
