@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from defense_bench.folder import WORST, Folder, mean_of
+from defense_bench.folder import THREAT, WORST, Folder, mean_of
 
 _ANY = (-np.inf, np.inf)
+_SMOOTHED = "randomized smoothing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,9 @@ def figures(folder: Folder) -> Iterator[Figure]:
     """Yield every figure that the run can tell."""
     for needs, figure in _FIGURES:
         if all(folder.has(one) for one in needs):
+            yield figure(folder)
+    for study, defense, figure in _STUDIED:
+        if study in folder.studies and defense in set(folder.studies[study]["defense"]):
             yield figure(folder)
 
 
@@ -93,18 +97,72 @@ def _missed(folder: Folder) -> Figure:
 
 
 def _certified(folder: Folder) -> Figure:
-    table = folder.studies["certification"]
-    mine = table[(table["defense"] == "interval training") & (table["norm"] == "linf")]
-    shares = {}
-    for name, rows in mine.groupby("certifier"):
-        proven = (rows["prediction"] == rows["label"]) & (rows["radius"] >= 2 - 1e-6)
-        shares[str(name)] = proven.groupby(rows["trial"]).mean().to_numpy()
+    shares = _proven(folder, "interval training", "linf", 2)
     name = max(shares, key=lambda one: float(shares[one].mean()))
     return Figure(
         what=f"interval training: certified accuracy at 2/255 ({name})",
         asked=">= 75 %",
         reached=mean_of(shares[name]),
     )
+
+
+def _smoothed_curve(folder: Folder) -> Figure:
+    radii = (0.0, 0.125, 0.25, 0.5)
+    curves = {radius: _proven(folder, _SMOOTHED, "l2", radius) for radius in radii}
+    said = [
+        f"{name}: " + "; ".join(f"{radius:g}: {mean_of(shares[name])}" for radius, shares in curves.items())
+        for name in curves[0.0]
+    ]
+    costs = {
+        f"{part['facts']['samples_per_row']:,} samples {1000 * part['facts']['cpu_seconds_per_row']:.0f} ms"
+        for part in folder.parts["certification"]
+        if part["defense"] == _SMOOTHED and "facts" in part and part["facts"]["samples_per_row"]
+    }
+    return Figure(
+        what="randomized smoothing: certified accuracy within an l2 radius in value ranges; CPU time a row",
+        asked="the curve; cost by sample count",
+        reached=f"{' / '.join(said)}; {', '.join(sorted(costs))}",
+    )
+
+
+def _proven(folder: Folder, defense: str, norm: str, radius: float) -> dict[str, np.ndarray]:
+    """Return by certifier the share of rows that are right and proven to stay so within the radius, float[T]."""
+    table = folder.studies["certification"]
+    mine = table[(table["defense"] == defense) & (table["norm"] == norm)]
+    found = {}
+    for name, rows in mine.groupby("certifier"):
+        proven = rows["holds"] & (rows["radius"] >= radius - 1e-6)
+        found[str(name)] = proven.groupby(rows["trial"]).mean().to_numpy(dtype=np.float64)
+    return found
+
+
+def _detected(folder: Folder) -> Figure:
+    one = next(
+        one
+        for one in folder.report["detected"]["caught"]
+        if (one["detector"], one["attack"], one["threat"]) == ("all together", "pgd", THREAT)
+    )
+    return Figure(
+        what="detectors together: finds of PGD caught at 5 % (attacker does not know them) / gets through unnoticed, "
+        "not knowing, knowing them",
+        asked=">= 95 % / the figure",
+        reached=f"{_share(one['caught']['0.05'])} / {_share(one['unnoticed'])}, {_share(one['adaptive'])}",
+    )
+
+
+def _latency(folder: Folder) -> Figure:
+    watched = {one["detector"]: one["ratio"]["mean"] for one in folder.report["detected"]["watched"]}
+    said = ", ".join(f"{name} {ratio:.2f} x" for name, ratio in watched.items() if ratio is not None)
+    return Figure(
+        what="guard path at batch 1, model and detector over the model alone (default: low-confidence)",
+        asked="<= 1.4 x",
+        reached=said,
+    )
+
+
+def _share(one: dict[str, float]) -> str:
+    bounds = "" if one["low"] is None else f" ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+    return f"{100 * one['mean']:.1f} %{bounds}"
 
 
 def _cut(folder: Folder, defense: str) -> str:
@@ -134,7 +192,7 @@ def _blind(folder: Folder, defense: str) -> np.ndarray:
 def _strongest(folder: Folder) -> str:
     table = folder.metrics
     own = table[(table["defense"] == "none") & (table["source"] == "none") & (table["group"] == "all")]
-    own = own[(own["threat"] == "linf 8/255") & (own["attack"] != WORST)]
+    own = own[(own["threat"] == THREAT) & (own["attack"] != WORST)]
     return str(own.groupby("attack")["attack_success_rate"].mean().idxmax())
 
 
@@ -153,4 +211,10 @@ _FIGURES: tuple[tuple[tuple[str, ...], Callable[[Folder], Figure]], ...] = (
     (("randomized smoothing",), _smoothing),
     (("lipschitz",), _lipschitz),
     ((), _missed),
+)
+_STUDIED: tuple[tuple[str, str, Callable[[Folder], Figure]], ...] = (
+    ("certification", "interval training", _certified),
+    ("certification", _SMOOTHED, _smoothed_curve),
+    ("detection", "none", _detected),
+    ("detection", "none", _latency),
 )

@@ -99,7 +99,7 @@ class Bench:
     def _fitted(self, label: str) -> Alarm | Incompatible:
         data, spec = self.trial.training_data(self.trial.plan.training), self.specs[label]
         try:
-            alarm = make_detector(spec)(self.model, data, rng=self._rng("detector", spec_text(spec)))
+            alarm = make_detector(unlabelled(spec))(self.model, data, rng=self._rng("detector", spec_text(spec)))
             alarm.score(self.rows.x[:1])
         except Incompatible as reason:
             return reason

@@ -40,7 +40,7 @@ def _stream(bench: Bench, cell: Cell, label: str, spec: Spec) -> Found:
     trial = bench.trial
     names = ("detection stream", bench.source.model_label, bench.source.label, spec_text(spec))
     data = trial.training_data(trial.plan.training)
-    watch = make_stream_detector(spec)(bench.model, data, rng=generator(trial.seed, *names))
+    watch = make_stream_detector(unlabelled(spec))(bench.model, data, rng=generator(trial.seed, *names))
     attempt = bench.plain(cell)[-1]
     fooled = attempt.won.nonzero().flatten()
     if not len(fooled):

@@ -72,9 +72,21 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
             f"cells     {count_cells(plan)}",
             f"cost      about {_minutes(total)} of CPU if nothing stops early: {_minutes(cost.training)} of training, "
             f"{_minutes(cost.attacks)} of attacks; about {_minutes(total / processes)} with {processes} processes",
+            *_studies(plan),
             *(f"note      {note}" for note in cost.notes),
         ]
     )
+
+
+def _studies(plan: Plan) -> list[str]:
+    """Return what is asked besides attacks: its time depends on what the attacks find, and is not foreseen."""
+    tables = {"certification": plan.certification, "detection": plan.detection, "explanation": plan.explanation}
+    asked = [
+        f"{name} of {'every model' if table.defenses is None else ', '.join(table.defenses)} ({table.rows} rows)"
+        for name, table in tables.items()
+        if table is not None
+    ]
+    return [f"studies   {'; '.join(asked)}: not in the cost"] if asked else []
 
 
 def estimate(plan: Plan, trial: Trial) -> Estimate:
