@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.assess.plans import tiny
+
 from titer.assess.estimate import grid_text
 
 PLAN = """

@@ -58,6 +58,8 @@ class Cell:
         }
         if self.trial.plan.precision != "float32":
             parts["precision"] = self.trial.plan.precision
+        if self.trial.plan.test_rows is not None:
+            parts["test_rows"] = self.trial.plan.test_rows
         if self.rehearsed:
             parts["rehearsed"] = [_threat_text(threat) for threat in self.rehearsed]
         return hashlib.sha256(spec_text(parts).encode()).hexdigest()

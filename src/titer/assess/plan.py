@@ -74,6 +74,7 @@ class _File(_Table):
     trials: Annotated[int, Field(ge=1, le=100)] = 5
     seed: int = 0
     workers: Annotated[int, Field(ge=1)] | None = None
+    test_rows: Annotated[int, Field(ge=10)] | None = None
     data: dict[str, Any]
     training: Recipe = Recipe()
     models: Annotated[tuple[ModelSpec, ...], Field(min_length=1)]
@@ -113,6 +114,7 @@ class Plan:
     trials: int
     seed: int
     workers: int | None
+    test_rows: int | None
     data: dict[str, Any]
     training: Recipe
     models: tuple[ModelSpec, ...]
@@ -177,6 +179,7 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         trials=file.trials,
         seed=file.seed,
         workers=file.workers,
+        test_rows=file.test_rows,
         data=_resolved(file.data, folder),
         training=file.training,
         models=file.models,

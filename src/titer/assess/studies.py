@@ -81,6 +81,7 @@ def _id(trial: Trial, source: Defended, spec: Mapping[str, Any]) -> str:
         "trial": trial.number,
         "device": trial.device,
         "precision": trial.plan.precision,
+        "test_rows": trial.plan.test_rows,
         "source": [source.model_label, source.label, source.digest],
         "spec": dict(spec),
     }

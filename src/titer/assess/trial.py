@@ -133,6 +133,8 @@ def open_trial(plan: Plan, number: int, *, cache: Path, device: str = "cpu", pro
     data, digest = _loaded(plan.source, plan.folder)
     seed = trial_seed(plan, number)
     split = split_by_patient(data, derive(seed, "split"))
+    if plan.test_rows is not None:
+        split = replace(split, test=drawn(split.test, data, plan.test_rows, derive(seed, "test rows")))
     return Trial(
         number=number,
         seed=seed,
@@ -179,6 +181,17 @@ def split_by_patient(data: ClinicalData, seed: int) -> Split:
                 "give more patients of that class, or a 'split' column"
             )
     return Split(**{name: data.pool.take(rows) for name, rows in parts.items()})
+
+
+def drawn(test: Samples, data: ClinicalData, count: int, seed: int) -> Samples:
+    """Return about `count` rows of the test part, each class in proportion and with one row at least; all if fewer."""
+    if count >= len(test):
+        return test
+    kinds = strata(data.output, test.y, test.patients)
+    order = torch.randperm(len(test), generator=generator(seed)).numpy()
+    parts = [order[kinds[order] == kind] for kind in np.unique(kinds)]
+    taken = [part[: max(1, round(len(part) * count / len(test)))] for part in parts]
+    return test.take(np.sort(np.concatenate(taken)))
 
 
 def _divide(
