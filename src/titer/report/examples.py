@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,7 @@ def read_example(path: Path) -> Example:
     Raises:
         SpecError: the file is damaged, or lacks an array or a key of `meta`.
     """
-    try:
-        # opened here: NumPy leaves its own handle open where the archive is damaged
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            absent = [name for name in _ARRAYS if name not in file.files]
-            if absent:
-                raise SpecError(f"{path} lacks the array(s) {', '.join(absent)}: found {', '.join(file.files)}")
-            arrays = {name: file[name] for name in _ARRAYS}
-        meta = json.loads(str(arrays["meta"].item()))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise SpecError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; expected a NumPy archive") from error
-    absent = [key for key in _META if key not in meta]
-    if absent:
-        raise SpecError(f"{path}: meta lacks {', '.join(absent)}")
+    arrays, meta = read_archive(path, _ARRAYS, _META)
     if arrays["clean"].shape != arrays["adversarial"].shape:
         raise SpecError(f"{path}: clean is {arrays['clean'].shape}, adversarial {arrays['adversarial'].shape}")
     return Example(
@@ -70,3 +59,27 @@ def read_example(path: Path) -> Example:
         sample_id=tuple(map(str, arrays["sample_id"])),
         meta=meta,
     )
+
+
+def read_archive(
+    path: Path, names: Sequence[str], keys: Sequence[str]
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read the arrays `names` of an `.npz` file, and the `keys` of the JSON in its array `meta`; nothing is unpickled.
+
+    Raises:
+        SpecError: the file is damaged, or lacks an array or a key.
+    """
+    try:
+        # opened here: NumPy leaves its own handle open where the archive is damaged
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            absent = [name for name in names if name not in file.files]
+            if absent:
+                raise SpecError(f"{path} lacks the array(s) {', '.join(absent)}: found {', '.join(file.files)}")
+            arrays = {name: file[name] for name in names}
+        meta = json.loads(str(arrays["meta"].item()))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise SpecError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; expected a NumPy archive") from error
+    absent = [key for key in keys if key not in meta]
+    if absent:
+        raise SpecError(f"{path}: meta lacks {', '.join(absent)}")
+    return arrays, meta

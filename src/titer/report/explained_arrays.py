@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from titer.core.errors import SpecError
+from titer.report.examples import read_archive
 
 Floats = npt.NDArray[np.float32]
 _SHAPED = ("clean", "adversarial", "clean_saliency", "adversarial_saliency", "other_saliency")
@@ -54,18 +53,7 @@ def read_pairs(path: Path) -> Pairs:
     Raises:
         SpecError: the file is damaged, lacks an array or a key of `meta`, or its shapes do not agree.
     """
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            absent = [name for name in _ARRAYS if name not in file.files]
-            if absent:
-                raise SpecError(f"{path} lacks the array(s) {', '.join(absent)}: found {', '.join(file.files)}")
-            arrays = {name: file[name] for name in _ARRAYS}
-        meta = json.loads(str(arrays["meta"].item()))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise SpecError(f"{path} is damaged: {' '.join(str(error).split())[:200]}; expected a NumPy archive") from error
-    absent = [key for key in _META if key not in meta]
-    if absent:
-        raise SpecError(f"{path}: meta lacks {', '.join(absent)}")
+    arrays, meta = read_archive(path, _ARRAYS, _META)
     shapes = {arrays[name].shape for name in _SHAPED}
     if len(shapes) > 1 or {len(arrays[name]) for name in _ARRAYS[:-1]} != {len(arrays["clean"])}:
         raise SpecError(f"{path}: inputs and attributions have shapes {sorted(shapes)}: allowed is one for all")

@@ -112,9 +112,7 @@ def context(derived: Derived) -> dict[str, Any]:
         "subgroups_short": _undefended_groups(derived),
         "few_subjects": sum(row.few for row in derived.subgroups),
         "panels": panels(run, study),
-        "certified": certified_context(derived.certified, study),
-        "detected": detected_context(derived.detected, study),
-        "explained": explained_context(derived.explained, run, study),
+        **_studies(derived),
         "statistics": statistics_tables(run.statistics, study),
         "protocol": protocol_lines(run.statistics.get("protocol")),
         "statistics_warnings": run.statistics.get("warnings") or [],
@@ -122,6 +120,16 @@ def context(derived: Derived) -> dict[str, Any]:
         "threats": tables.threats(study),
         "provenance": provenance(run, study),
         "plan": run.plan,
+    }
+
+
+def _studies(derived: Derived) -> dict[str, Any]:
+    """Return what is shown of certificates, detectors and explanations; None for what the plan did not ask."""
+    study = derived.study
+    return {
+        "certified": certified_context(derived.certified, study),
+        "detected": detected_context(derived.detected, study),
+        "explained": explained_context(derived.explained, derived.run, study),
     }
 
 
