@@ -61,9 +61,7 @@ def read_example(path: Path) -> Example:
     )
 
 
-def read_archive(
-    path: Path, names: Sequence[str], keys: Sequence[str]
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+def read_archive(path: Path, names: Sequence[str], keys: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the arrays `names` of an `.npz` file, and the `keys` of the JSON in its array `meta`; nothing is unpickled.
 
     Raises:
