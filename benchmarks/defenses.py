@@ -18,6 +18,7 @@ from pathlib import Path
 
 from defense_bench.figures import figures
 from defense_bench.folder import Folder
+from defense_bench.ranking import ranking_lines
 
 from titer.assess.manifest import hardware
 from titer.assess.plan import Plan, parse_plan
@@ -49,6 +50,7 @@ def main() -> None:
     print("| what | asked | reached |\n| --- | --- | --- |")
     for one in figures(folder):
         print(f"| {one.what} | {one.asked} | {one.reached} |")
+    print("\n".join(ranking_lines(folder)))
 
 
 def _options() -> argparse.Namespace:
