@@ -28,6 +28,7 @@ from pathlib import Path
 from attack_bench.jobs import JOBS, TITER, Job
 from attack_bench.results import Result, read
 from attack_bench.subjects import SOURCES, Facts, facts, is_available, prepare
+from attack_bench.summary import HEAD, summary_row
 from attack_bench.tables import job_table, markdown
 
 from titer.assess.manifest import hardware
@@ -58,12 +59,16 @@ def main() -> None:
     head = f"{began}, {json.dumps(hardware('cpu'))}, one thread a process\n"
     parts = [head, _subjects_table(options)]
     print("\n".join(parts), flush=True)
+    rows = []
     for name, job in JOBS.items():
         if not options.jobs or name in options.jobs:
-            parts.append(job_table(name, list(_fought(name, job, options))))
+            found = list(_fought(name, job, options))
+            parts.append(job_table(name, found))
+            rows.append(summary_row(name, found))
             print(parts[-1], flush=True)
     parts.append(_overhead_table(options))
-    print(parts[-1])
+    parts.append("### In one table\n\n" + markdown([HEAD, *(row for row in rows if row is not None)]) + "\n")
+    print("\n".join(parts[-2:]))
     if out is not None:
         out.write_text("\n".join(parts))
 
