@@ -80,4 +80,4 @@ def mean_of(values: np.ndarray, *, bounds: tuple[float, float] = (0.0, 1.0), uni
     """Return `mean (95 % CI over trials)` of shares in per cent or points."""
     found = over_trials(values, bounds=bounds)
     mean, low, high = (100 * one for one in (found.mean, found.low, found.high))
-    return f"{mean:.1f} {unit} ({low:.1f} to {high:.1f})"
+    return f"{mean:.1f} {unit}" + ("" if np.isnan(low) else f" ({low:.1f} to {high:.1f})")

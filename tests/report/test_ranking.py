@@ -12,6 +12,10 @@ import pytest
 
 from tests.report.reading import change_json, read_data, read_page
 from titer.report.build import build
+from titer.report.charts import foremost
+from titer.report.costs import Cost
+from titer.report.findings import DefenseRow
+from titer.report.numbers import NOTHING, Estimate
 
 
 def rankings(folder: Path) -> list[dict[str, Any]]:
@@ -84,6 +88,20 @@ def test_runs_from_before_the_ranking_are_read(copy: Callable[[str], Path]) -> N
     build(folder)
     assert {one["letters"] for ranking in rankings(folder) for one in ranking["rows"]} == {""}
     assert "no test" in read_page(folder).sections["summary"]
+
+
+def test_of_many_defences_the_first_figure_has_the_best_trusted_ones() -> None:
+    def row(defense: str, right: float, failed: int = 0) -> DefenseRow:
+        names = {"model": "m", "family": "linf", "defense": defense, "title": defense}
+        some = {"clean": NOTHING, "transfer": NOTHING, "transfer_attack": "", "gain": None}
+        cost = Cost(None, None, None, None)
+        return DefenseRow(
+            **names, **some, adaptive=Estimate(mean=right), cost=cost, failed=failed, mark=False, reason=""
+        )
+
+    rows = [row("none", 0.2), row("doubted", 0.99, failed=1), *(row(f"d{i}", i / 10) for i in range(9))]
+    assert [one.defense for one in foremost(rows)] == ["none", "d3", "d4", "d5", "d6", "d7", "d8"]
+    assert list(foremost(rows[:9])) == rows[:9]
 
 
 def _without_ranking(content: dict[str, Any]) -> None:

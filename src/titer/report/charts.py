@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from titer.report import figures
 from titer.report.before import before
 from titer.report.figures import Dot, Row, Series
-from titer.report.findings import Findings
+from titer.report.findings import DefenseRow, Findings
 from titer.report.goals import at_stake, goal_class
 from titer.report.graded import ErrorRow, error_name
 from titer.report.heatmap import heatmap
@@ -25,6 +25,7 @@ from titer.report.transfers import TransferMatrix, source_name
 from titer.report.wording import lower_first, unit_words
 
 _MOST_ATTACKS = 6
+_MOST_BARS, _FEW_BARS = 8, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Artist:
 
     def headline(self, model: str, family: str) -> Figure:
         """Draw the first page's bars: without attack, under attack, and with each defence."""
-        rows, threat = self.findings.of(model, family), self.study.largest(family)
+        everyone, threat = self.findings.of(model, family), self.study.largest(family)
+        rows = foremost(everyone)
         values = {row.defense: self._left(model, row.defense, (threat,)) for row in rows}
         bars = [("No attack, no defence", self.style(UNDEFENDED), values[rows[0].defense][0], False)]
         bars += [
@@ -58,6 +60,8 @@ class Artist:
         doubted = " ✕, dashed: overestimated." if any(row.failed for row in rows) else ""
         who = self.study.subject[1] if self._everybody(threat) else self._rows(threat)
         caption = f"Right, % of {who} (95 % CI); attacked: worst case under {threat.label}.{doubted}"
+        if len(rows) < len(everyone):
+            caption += f" The best {len(rows) - 1} of {len(everyone) - 1} defences; the ranking below has them all."
         return figures.headline(f"headline {model} {family}", bars, caption)
 
     def curve(self, model: str, family: str) -> Figure:
@@ -229,3 +233,12 @@ class Artist:
 
     def _of(self, model: str) -> str:
         return f"{model}. " if len(self.study.models) > 1 else ""
+
+
+def foremost(rows: Sequence[DefenseRow]) -> tuple[DefenseRow, ...]:
+    """Return the rows that a first page has room for: the undefended model, and of many defences the best trusted."""
+    if len(rows) - 1 <= _MOST_BARS:
+        return tuple(rows)
+    trusted = sorted((row for row in rows[1:] if not row.failed), key=lambda row: -(row.adaptive.mean or 0.0))
+    best = {row.defense for row in trusted[:_FEW_BARS]}
+    return tuple(row for row in rows if row is rows[0] or row.defense in best)
