@@ -30,6 +30,7 @@ ASKED = (
     "none",
     "adversarial training",
     "fast adversarial training",
+    "cost-sensitive training",
     "distillation",
     "hybrid",
     "randomized smoothing",

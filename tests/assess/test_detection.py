@@ -147,6 +147,18 @@ def test_any_alarm_counts_where_the_plan_says_any(tmp_path: Path, bench: Bench) 
     assert each.any()
 
 
+def test_only_those_named_are_asked_together(tmp_path: Path, bench: Bench) -> None:
+    plan = changed(
+        tmp_path,
+        together='["shift", "nearest-neighbour"]',
+        detectors='["shift", "low-confidence", "nearest-neighbour"]',
+    )
+    trial = open_trial(plan, 0, cache=bench.trial.cache)
+    named = Bench(trial, defended(trial, plan.models[0], plan.defenses[0]), plan.detection)
+    assert named.together == ["shift", "nearest-neighbour"]
+    assert set(named.watchers) == {"shift", "nearest-neighbour", "low-confidence", TOGETHER}
+
+
 def test_a_second_run_does_nothing_again(folder: Path) -> None:
     kept = {path: path.stat().st_mtime_ns for path in (folder / "detection").rglob("*.json")}
     table = (folder / "detection.parquet").read_bytes()
@@ -196,6 +208,7 @@ def test_times_never_stand_in_the_table(rows: pd.DataFrame) -> None:
         ({"detectors": '["shfit"]'}, "did you mean 'shift'"),
         ({"attacks": '["pdg"]'}, "detection.attacks = 'pdg'"),
         ({"false_positive_rate": "1.5"}, "detection.false_positive_rate = 1.5"),
+        ({"together": '["shfit"]'}, "detection.together = 'shfit'"),
         ({"combination": '"most"'}, "detection.combination = 'most'"),
         ({"defenses": '["jpg"]'}, "detection.defenses = 'jpg'"),
         ({"detectors": '["shift", "shift"]'}, "stands twice"),

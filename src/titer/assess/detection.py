@@ -22,7 +22,6 @@ from titer.assess.study_plans import TOGETHER, DetectionPlan
 from titer.assess.trial import Defended, Trial
 from titer.core.errors import Incompatible
 from titer.core.plugins import plugin
-from titer.core.protocols import Alarm
 from titer.core.record import Samples
 from titer.core.registry import parse
 
@@ -58,6 +57,7 @@ def _shared(table: DetectionPlan) -> dict[str, Any]:
         "rows": table.rows,
         "rate": table.false_positive_rate,
         "combination": table.combination,
+        "together": table.together,
     }
 
 
@@ -97,17 +97,13 @@ def _described(bench: Bench, label: str) -> dict[str, Any]:
     """Return title, spec and cost of one watcher, or why there is none."""
     found = bench.watchers[label]
     if label == TOGETHER:
-        said: dict[str, Any] = {"title": "All together", "of": _together(bench)}
+        said: dict[str, Any] = {"title": "All together", "of": bench.together}
     else:
         spec = bench.specs[label]
         said = {"title": plugin("detectors", spec).title, "spec": spec, "name": parse(spec, "detectors")[0]}
     if isinstance(found, Incompatible):
         return said | {"refused": str(found)}
     return said | {"latency": latency(bench.model, found, bench.rows.x[:1], _REPEATS)}
-
-
-def _together(bench: Bench) -> list[str]:
-    return [label for label, alarm in bench.alarms.items() if isinstance(alarm, Alarm)]
 
 
 def _plain(bench: Bench, cell: Cell) -> Found:

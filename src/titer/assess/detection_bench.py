@@ -109,10 +109,16 @@ class Bench:
     def watchers(self) -> dict[str, Watcher | Incompatible]:
         """Each detector with its threshold, and all together; or why there is none."""
         found: dict[str, Watcher | Incompatible] = {label: self._watching(label, [label]) for label in self.specs}
-        able = [label for label, alarm in self.alarms.items() if isinstance(alarm, Alarm)]
+        able = self.together
         if len(self.specs) > 1:
             found[TOGETHER] = self._watching(TOGETHER, able) if len(able) > 1 else _too_few(able)
         return found
+
+    @property
+    def together(self) -> list[str]:
+        """Labels of the detectors that are asked together: those of the plan that work on this model."""
+        chosen = self.table.together or tuple(self.specs)
+        return [label for label in self.specs if label in chosen and isinstance(self.alarms[label], Alarm)]
 
     def watcher(self, label: str) -> Watcher:
         """Return one of the watchers; raise Incompatible where there is none."""

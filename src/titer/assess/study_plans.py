@@ -57,7 +57,8 @@ class DetectionPlan(StudyPlan):
 
     `attacks` are labels of the plan's attacks; all of them where it is not given. Thresholds are set on the validation
     part at `false_positive_rate`. Together, an input is held back where `any` detector raises its alarm, or where the
-    `weighted` mean of the scores is too high. `stream` are detectors that look at batches instead of single inputs.
+    `weighted` mean of the scores is too high; `together` are labels of the detectors that are asked then, all where it
+    is not given. `stream` are detectors that look at batches instead of single inputs.
     """
 
     detectors: Specs = DEFAULT_DETECTORS
@@ -65,6 +66,7 @@ class DetectionPlan(StudyPlan):
     attacks: Labels | None = None
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = 0.05
     combination: Literal["any", "weighted"] = "weighted"
+    together: Labels | None = None
     defenses: Labels | None = ("none",)
     rows: Rows = 200
 
@@ -102,6 +104,7 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
         if TOGETHER in _labelled(plan.detection.detectors):
             yield f"detection.detectors: the label {TOGETHER!r} is not allowed: tables use that name themselves"
+        yield from _unknown("detection.together", plan.detection.together or (), labels(plan.detection.detectors))
         yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
         yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
     if plan.explanation is not None:
