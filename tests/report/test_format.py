@@ -54,7 +54,7 @@ def test_of_hundred(value: float, text: str) -> None:
         ("linf", 8.0, "/255", "image", "changes of at most 8 grey levels (of 255) per pixel"),
         ("linf", 1.0, "sd", "table", "changes of at most 1 standard deviation per measured value"),
         ("l0", 3.0, "", "table", "changes to at most 3 measured values"),
-        ("l1", 2.0, "mV", "signal", "changes that add up to at most 2 millivolts over all input values"),
+        ("l1", 2.0, "mV", "signal", "changes that add up to at most 2 millivolts over all samples"),
         ("words", 2.0, "", "text", "the changes that the threat “x” allows"),
     ],
 )

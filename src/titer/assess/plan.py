@@ -42,6 +42,7 @@ class ThreatPlan(_Table):
     access: Literal["gradient", "scores", "decision"] = "gradient"
     mask: str | None = None
     features: tuple[str, ...] | None = None
+    rules: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

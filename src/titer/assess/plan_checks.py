@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from titer.assess.models import check_spec
@@ -96,9 +97,8 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
                 f"{where}.eps = {max(threat.eps):g} with unit = {threat.unit!r} is more than the whole value range "
                 f"({limit:g} {threat.unit}): is it in another unit? allowed units are {', '.join(data.units)}"
             )
-        for name in threat.features or ():
-            if name not in (data.feature_names or ()):
-                raise unknown(f"{where}.features", name, data.feature_names or ())
+        _check_names(f"{where}.rules", threat.rules, data.rules)
+        _check_names(f"{where}.features", threat.features or (), data.feature_names or ())
     for other in plan.surrogates:
         check_group(other, data)
     for one in plan.defenses:
@@ -106,6 +106,13 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
             unit = parse(spec, "defenses")[1].get("unit")
             if unit is not None:
                 check_unit(f"defenses.{one.name}.unit", str(unit), data)
+
+
+def _check_names(where: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Raise SpecError for the first name that the data set does not have."""
+    for name in given:
+        if name not in known:
+            raise unknown(where, name, known)
 
 
 def check_unit(where: str, unit: str, data: ClinicalData) -> None:

@@ -16,6 +16,7 @@ Preprocess = Callable[[Tensor], Tensor]
 Setting = str | dict[str, list[float]] | None
 
 _NAMED = ("standardize", "unit", "none")
+_BY_KIND = {"image": "unit", "text": "none"}
 
 
 def check_preprocess(preprocess: Setting, where: str) -> None:
@@ -34,7 +35,7 @@ def check_preprocess(preprocess: Setting, where: str) -> None:
 
 def preprocessing(setting: Setting, data: ClinicalData, train: Samples, where: str) -> tuple[Preprocess, Any]:
     """Return the map from raw values to the network's, and what to record of it."""
-    chosen = setting or ("unit" if data.kind == "image" else "standardize")
+    chosen = setting or _BY_KIND.get(data.kind, "standardize")
     if chosen == "none":
         return lambda x: x, "none"
     if chosen == "unit":

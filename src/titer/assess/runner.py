@@ -28,7 +28,7 @@ from titer.core.errors import Incompatible
 from titer.core.needs import NORMS
 from titer.core.outputs import wrong
 from titer.core.randomness import derive, generator
-from titer.core.record import ClinicalData
+from titer.core.record import ClinicalData, Samples
 from titer.core.threat import Threat
 
 _EXAMPLES = 4
@@ -165,7 +165,9 @@ class Runner:
             "value_range": data.value_range,
             "feature_names": data.feature_names,
             "feature_units": data.feature_units,
-            "feature_scale": self.trial.split.train.x.std(dim=0).tolist() if data.kind == "table" else None,
+            "feature_scale": _spread(data, self.trial.split.train),
+            "drawing": dict(data.drawing),
+            "written": _written(data, self._test.x.cpu()[rows], proposal.x_adv.cpu()[rows]),
             "class_names": view.names,
             "output": data.output,
         }
@@ -197,6 +199,21 @@ def _reports(data: ClinicalData, *reported: torch.Tensor) -> dict[str, np.ndarra
     """Return truth and reports in full, where label and prediction only say right and wrong: findings, value, mask."""
     names = ("truth", "clean_report", "adversarial_report")
     return {} if data.output == "classes" else {n: one.numpy() for n, one in zip(names, reported, strict=True)}
+
+
+def _spread(data: ClinicalData, train: Samples) -> list[float] | None:
+    """Return the standard deviation of each feature, in whose units the report shows a change."""
+    return train.x.std(dim=0).tolist() if data.kind in ("table", "expression") else None
+
+
+def _written(data: ClinicalData, clean: torch.Tensor, adversarial: torch.Tensor) -> dict[str, list[Any]] | None:
+    """Return rows as a specialist reads them, where the data set can write them so."""
+    if data.written is None:
+        return None
+    return {
+        "clean": [data.written(row) for row in clean],
+        "adversarial": [data.written(row) for row in adversarial],
+    }
 
 
 def _threat_columns(threat: Threat | None) -> Mapping[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from torch import Tensor
 from titer.assess.models import ModelSpec, build, pretrained
 from titer.assess.plan import DefensePlan, Plan, ThreatPlan, spec_text
 from titer.assess.plan_checks import COUNTED
+from titer.assess.regions import asked
 from titer.assess.remote import forget_outages
 from titer.assess.strata import strata
 from titer.core.errors import Incompatible, SpecError
@@ -25,10 +25,9 @@ from titer.core.protocols import Progress, TrainingData, silent
 from titer.core.randomness import derive, generator
 from titer.core.record import ClinicalData, Recipe, Samples, Split
 from titer.core.registry import Spec
-from titer.core.threat import Region, Threat
+from titer.core.threat import Threat
 from titer.threats.balls import ball
 from titer.threats.naming import goal
-from titer.threats.rules import MutableMask
 from titer.training.loop import fit
 from titer.training.objectives import standard
 
@@ -111,7 +110,7 @@ class Trial:
         family = Threat(
             family=plan.label,
             budget=ball(plan.norm, max(plan.eps), scale, plan.unit, where),
-            domain=(*data.domain, *_masks(plan, data, self.plan.folder)),
+            domain=(*data.domain, *asked(plan, data, self.plan.folder)),
             goal=goal(plan.goal, data.classes, where, data.output, data.tolerance),
             access=plan.access,
         )
@@ -230,36 +229,6 @@ def resolve_units(data: ClinicalData, train: Samples) -> dict[str, Tensor]:
         name: train.x.std(dim=0) if size == "sd" else torch.tensor(float(size)) for name, size in data.units.items()
     }
     return {COUNTED: torch.tensor(1.0), **sizes}
-
-
-def _masks(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, ...]:
-    masks: list[Region] = []
-    shape = next(iter(data.parts().values())).x.shape[1:]
-    if plan.features is not None:
-        names = data.feature_names or ()
-        chosen = torch.tensor([name in plan.features for name in names])
-        masks.append(MutableMask(mask=chosen, text=f"only {', '.join(plan.features)} may change"))
-    if plan.mask is not None:
-        path = folder / plan.mask
-        if not path.is_file():
-            raise SpecError(f"threats.{plan.label}.mask = {plan.mask!r}: no such file")
-        try:
-            array = np.load(path, allow_pickle=False)
-            chosen = torch.from_numpy(np.broadcast_to(array.astype(bool), tuple(shape)).copy())
-        except (ValueError, OSError) as error:
-            raise SpecError(
-                f"threats.{plan.label}.mask = {plan.mask!r} is not a .npy array of shape {tuple(shape)}: {error}"
-            ) from None
-        masks.append(
-            MutableMask(
-                mask=chosen, text=f"only values under the mask {plan.mask} may change (sha256 {_short_digest(path)})"
-            )
-        )
-    return tuple(masks)
-
-
-def _short_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

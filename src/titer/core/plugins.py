@@ -12,7 +12,17 @@ from pydantic import Field
 
 from titer.core.errors import ContractError, Incompatible, SpecError
 from titer.core.needs import Needs
-from titer.core.protocols import Attack, Certifier, Defense, Detector, Explainer, Modality, StreamDetector
+from titer.core.protocols import (
+    Attack,
+    Certifier,
+    Defense,
+    Detector,
+    Explainer,
+    Modality,
+    Poison,
+    StreamDetector,
+    Tamper,
+)
 from titer.core.record import ClinicalData
 from titer.core.registry import SHELVES, Plugin, Spec, parse
 
@@ -90,6 +100,23 @@ def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Calla
     return _register("defenses", name, paper, threat_ids, frozenset())
 
 
+def poison(name: str, *, paper: str, threat_ids: tuple[str, ...]) -> Callable[[Factory], Factory]:
+    """Register an attack on the training set: a factory of a callable that returns the poisoned training part."""
+    return _register("poisons", name, paper, threat_ids, frozenset())
+
+
+def tamper(name: str, *, files: str, misses: str, threat_ids: tuple[str, ...]) -> Callable[[Factory], Factory]:
+    """Register an attack on files: a factory of a callable that returns them tampered.
+
+    Args:
+        name: its file's name with hyphens.
+        files: the format it takes: `dicom`, `dicom-series`, `vcf`, `expression`, `ecg`, `fastq`, `bam`.
+        misses: the stock check that does not see it, and why, in a sentence.
+        threat_ids: NIST AI 100-2e2025 and MITRE ATLAS ids.
+    """
+    return _register("tampers", name, misses, threat_ids, frozenset({files}))
+
+
 def certifier(name: str, *, paper: str, norms: tuple[str, ...]) -> Callable[[Factory], Factory]:
     """Register a certifier: a factory of a callable that proves a radius for each row, in one of `norms`."""
     return _register("certifiers", name, paper, (), frozenset(norms))
@@ -151,6 +178,16 @@ def make_defense(spec: Spec, where: str = "defenses") -> Defense:
 def make_modality(spec: Spec, where: str = "data") -> Modality:
     """Make a modality from its spec."""
     return cast(Modality, make("modalities", spec, where))
+
+
+def make_poison(spec: Spec, where: str = "poisons") -> Poison:
+    """Make an attack on the training set from its spec."""
+    return cast(Poison, make("poisons", spec, where))
+
+
+def make_tamper(spec: Spec, where: str = "tampers") -> Tamper:
+    """Make an attack on files from its spec."""
+    return cast(Tamper, make("tampers", spec, where))
 
 
 def make_certifier(spec: Spec, where: str = "certifiers") -> Certifier:

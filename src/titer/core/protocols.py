@@ -59,6 +59,54 @@ class Attack(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Poisoned:
+    """A training part after an attack on it, with what was done.
+
+    `samples` is the poisoned training part and `changed` bool[N] marks its rows that are not as they were (added ones
+    too). `trigger` puts on raw inputs [N, ...] what makes a model trained on it answer `target`; both are None where
+    the attack has no trigger. `source` is the one class that the trigger is for, None for every other class.
+    """
+
+    samples: Samples
+    changed: Tensor
+    trigger: Callable[[Tensor], Tensor] | None = None
+    target: int | None = None
+    source: int | None = None
+
+
+class Poison(Protocol):
+    """An attack on the training set: training data in, a poisoned training part out, with the list of what changed."""
+
+    def __call__(self, model: Model, train: TrainingData, *, rng: Generator) -> Poisoned:
+        """Return the poisoned training part; `model` is what the attacker knows: an untrained network, or a surrogate.
+
+        Raises:
+            Incompatible: it cannot be done to this data or model.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tampered:
+    """Files after an attack on them: `files` by name, and one sentence for each thing that was `changed`."""
+
+    files: Mapping[str, bytes]
+    changed: tuple[str, ...]
+
+
+class Tamper(Protocol):
+    """An attack on files: valid files in, tampered ones out that are valid too."""
+
+    def __call__(self, files: Mapping[str, bytes], *, rng: Generator) -> Tampered:
+        """Return the files by name, tampered; the argument is not changed.
+
+        Raises:
+            Incompatible: these files hold nothing of what it changes.
+        """
+        ...
+
+
 class Defense(Protocol):
     """A defence: trains or wraps a model; never changes its argument."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from titer.core.outputs import Output
     from titer.core.threat import Region
 
-Kind = Literal["image", "table"]
+Kind = Literal["image", "table", "signal", "expression", "variants", "text"]
+"""What a row is to those who read the report: it decides how examples are drawn and what its values are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,10 @@ class ClinicalData:
     trial splits anew by patient. `units` maps a unit's name to the size of one unit in raw values: a number, or
     `sd` for the standard deviation of each feature over the training part. `domain` are the rules that always hold.
 
+    `rules` are further ones, by the names that a threat may ask for. `written` turns one row of `x` into what a
+    specialist reads (words of a note, records of a file), as JSON; `drawing` holds what else a drawing of a row needs
+    (a sampling rate, names of leads), as JSON.
+
     `classes` names the classes, the findings, the one value, or a mask's classes with the background first, as
     `output` says. `tolerance` is the largest error of a value that does no harm, in the value's own unit.
     """
@@ -103,6 +108,9 @@ class ClinicalData:
     validation_share: float = 0.15
     output: Output = "classes"
     tolerance: float | None = None
+    rules: Mapping[str, Region] = field(default_factory=dict)
+    written: Callable[[Tensor], Any] | None = None
+    drawing: Mapping[str, Any] = field(default_factory=dict)
 
     def parts(self) -> Mapping[str, Samples]:
         """Return every part under its name, the pool included."""

@@ -148,7 +148,9 @@ class Shelf:
         self._walked = True
 
 
-_NAMES = ("attacks", "defenses", "certifiers", "detectors", "explainers", "modalities", "networks")
+_NAMES = (
+    "attacks", "poisons", "tampers", "defenses", "certifiers", "detectors", "explainers", "modalities", "networks",
+)  # fmt: skip
 SHELVES: dict[str, Shelf] = {name: Shelf(name) for name in _NAMES}
 
 

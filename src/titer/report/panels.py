@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from titer.report.drawings import Drawing, drawing
 from titer.report.examples import Example
 from titer.report.format import NBSP, count, general
 from titer.report.goals import goal_class
@@ -50,6 +51,7 @@ class Panel:
         changes: the changed features, largest change first; empty for an image.
         size_name: what `Change.size` is.
         more: number of changed features that are not listed.
+        drawn: the pair as its specialist reads it, where its kind has a drawing of its own.
     """
 
     heading: str
@@ -66,6 +68,7 @@ class Panel:
     changes: tuple[Change, ...] = ()
     size_name: str = ""
     more: int = 0
+    drawn: Drawing | None = None
 
 
 def panels(run: RunFolder, study: Study) -> tuple[Panel, ...]:
@@ -74,7 +77,12 @@ def panels(run: RunFolder, study: Study) -> tuple[Panel, ...]:
     size = 0
     for index, example in _worth_showing(run, study):
         panel = _panel(run, study, example, index)
-        size += len(panel.clean) + len(panel.adversarial) + len(panel.difference)
+        size += (
+            len(panel.clean)
+            + len(panel.adversarial)
+            + len(panel.difference)
+            + len(panel.drawn.markup if panel.drawn else "")
+        )
         if len(chosen) == _MOST_PANELS or (chosen and size > _MOST_BYTES):
             break
         chosen.append(panel)
@@ -117,7 +125,9 @@ def _panel(run: RunFolder, study: Study, example: Example, index: int) -> Panel:
     elif study.graded:
         names, label, before, after = ["right", "wrong"], 0, int(before != label), int(after != label)
     who = f"{meta['model']}, " if len(study.models) > 1 else ""
-    content = _image(example, index) if meta["kind"] == "image" else _table(example, index)
+    drawn = drawing(example, index)
+    look = _image if meta["kind"] == "image" else _table
+    content = {"drawn": drawn} if drawn else look(example, index)
     defense, attack = study.defense_title(meta["defense"]), study.attack_title(meta["attack"])
     return Panel(
         heading=f"{who}{defense} · {attack} · {meta['threat']}",

@@ -32,8 +32,14 @@ _MEANT = {
     "invent": "meant to invent “{}”",
     "targeted": "meant to force the answer “{}”",
 }
-_ONE = {"image": "pixel", "table": "measured value"}
-_MANY = {"image": "pixels", "table": "measured values"}
+_NAMES = {
+    "image": ("pixel", "pixels"),
+    "table": ("measured value", "measured values"),
+    "signal": ("sample", "samples"),
+    "expression": ("gene", "genes"),
+    "variants": ("site", "sites"),
+    "text": ("word", "words"),
+}
 
 
 def size_words(eps: float, unit: str) -> str:
@@ -54,11 +60,8 @@ def threat_words(threat: Threat, kind: str) -> str:
 
 def change_words(threat: Threat, kind: str) -> str:
     """Say what an attacker may change: `changes of at most 8 grey levels (of 255) per pixel`."""
-    one, many, size = (
-        _ONE.get(kind, "input value"),
-        _MANY.get(kind, "input values"),
-        size_words(threat.eps, threat.unit),
-    )
+    one, many = _NAMES.get(kind, ("input value", "input values"))
+    size = size_words(threat.eps, threat.unit)
     phrases = {
         "linf": f"changes of at most {size} per {one}",
         "l2": f"changes of overall size up to {size} (Euclidean length over all {many})",

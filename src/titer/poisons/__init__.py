@@ -1,0 +1,1 @@
+"""Shelf: attacks on the training set, one file each."""

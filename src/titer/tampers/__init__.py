@@ -1,0 +1,1 @@
+"""Shelf: attacks on files, one file each."""
