@@ -132,6 +132,23 @@ def test_finds_are_not_the_ones_that_stopped_at_their_own_boundary(folder: Path)
     assert all(part["facts"]["attacked"] > 0 for part in notes if "facts" in part)
 
 
+def test_another_data_set_is_read_from_the_plans_folder_and_may_not_hold_test_rows(tmp_path: Path) -> None:
+    write_rows(tmp_path)
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 2, 200)
+    x = rng.normal(size=(200, 6)) + 1.2 * y[:, None]
+    np.savez(tmp_path / "other.npz", x=x.astype(np.float32), y=y)
+    others = '[{ label = "other", name = "arrays", file = "other.npz" }, { name = "arrays", file = "rows.npz" }]'
+    text = PLAN.replace('sites = "site"', f"data = {others}").replace("trials = 2", "trials = 1")
+    assess(tiny(tmp_path, text), tmp_path / "run", workers=1)
+    parts = json.loads((tmp_path / "run" / "transfer.json").read_text())["parts"]
+    skipped = {part["spec"]["found_on"]: part["skipped"] for part in parts if "skipped" in part}
+    assert sorted(skipped) == ["narrow, arrays", "wide, arrays"]
+    assert "test rows stand in its training data" in skipped["wide, arrays"]
+    found = pd.read_parquet(tmp_path / "run" / "transfer.parquet")
+    assert set(found["found_on"]) == {"narrow", "wide", "narrow, other", "wide, other"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -194,7 +194,7 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         certification=file.certification,
         detection=file.detection,
         explanation=file.explanation,
-        between=file.transfer if isinstance(file.transfer, TransferPlan) else None,
+        between=_between(file.transfer, folder),
         source=source,
         folder=folder,
     )
@@ -241,6 +241,13 @@ def _allowed(place: tuple[Any, ...]) -> tuple[str, ...]:
 def _resolved(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the data settings with relative paths taken from the plan's folder."""
     return {k: str(folder / v) if k in _PATHS and isinstance(v, str) else v for k, v in data.items()}
+
+
+def _between(given: Transfer | TransferPlan, folder: Path) -> TransferPlan | None:
+    """Return the transfer study, its data sets with their paths taken from the plan's folder."""
+    if not isinstance(given, TransferPlan):
+        return None
+    return given.model_copy(update={"data": tuple(_resolved(one, folder) for one in given.data)})
 
 
 def _attack(spec: Spec, index: int) -> AttackPlan:
