@@ -68,7 +68,7 @@ def _of_family(table: pd.DataFrame, parts: Sequence[dict[str, Any]], family: str
     mine = [part for part in parts if part["spec"].get("threat_family") == family]
     names = tuple(dict.fromkeys(str(part["spec"]["found_on"]) for part in mine))
     rows = table[(table["threat_family"] == family) & table["at_stake"].astype(bool)] if len(table) else table
-    refused = {str(part["spec"]["found_on"]): str(part["skipped"]) for part in mine if "skipped" in part}
+    refused = {name: reason.removeprefix(f"{name}: ") for name, reason in _refused(mine)}
     known = tuple(name for name in names if name not in refused)
     return Sharing(
         family=family,
@@ -79,6 +79,10 @@ def _of_family(table: pd.DataFrame, parts: Sequence[dict[str, Any]], family: str
         pairs=tuple(_pair(rows, one, other) for one, other in combinations(known, 2)),
         refused=tuple(refused.items()),
     )
+
+
+def _refused(parts: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(str(part["spec"]["found_on"]), str(part["skipped"])) for part in parts if "skipped" in part]
 
 
 def _matrix(rows: pd.DataFrame, names: Sequence[str], column: str) -> tuple[tuple[Estimate, ...], ...]:
