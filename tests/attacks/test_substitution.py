@@ -97,7 +97,7 @@ def test_every_goal_and_every_rule_is_kept():
     people[:, 1] = people[:, 0]
     linked = linkage_plausible(people, ((0, 1), (2, 3)), states=3, least_r2=0.5, frequency=0.05)
     mask = MutableMask(mask=torch.arange(SITES) < 6)
-    threat = _threat(3, (*DOSAGES, mask, linked), Targeted(2, "targeted:c"))
+    threat = _threat(1, (*DOSAGES, mask, linked), Targeted(2, "targeted:c"))
     possible = _possible(model, x, y, threat) & (y != 2)
     won = _won(model, x, y, threat) & (y != 2)
     assert 10 < int(possible.sum()) < int((y != 2).sum())
