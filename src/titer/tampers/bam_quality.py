@@ -57,7 +57,7 @@ def bam_quality(
 
 def _set(plain: bytearray, place: slice, quality: int) -> bool:
     new = bytes([quality]) * (place.stop - place.start)
-    differs = bytes(plain[place]) != new
+    differs: bool = bytes(plain[place]) != new
     plain[place] = new
     return differs
 
