@@ -10,18 +10,21 @@ import torch
 
 from titer.assess.plan import ThreatPlan
 from titer.core.errors import SpecError
-from titer.core.record import ClinicalData
-from titer.core.threat import Region
+from titer.core.record import ClinicalData, Samples
+from titer.core.threat import Estimated, Region
 from titer.threats.rules import MutableMask
 
 
-def asked(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, ...]:
+def asked(plan: ThreatPlan, data: ClinicalData, folder: Path, train: Samples) -> tuple[Region, ...]:
     """Return the rules of one threat beside those that always hold: by name, by features, by a mask in a file.
+
+    A rule that is estimated from data is estimated from the training part.
 
     Raises:
         SpecError: the mask is no file, or not of the rows' shape.
     """
-    masks: list[Region] = [data.rules[name] for name in plan.rules]
+    named = [data.rules[name] for name in plan.rules]
+    masks: list[Region] = [one.fitted(train.x) if isinstance(one, Estimated) else one for one in named]
     shape = next(iter(data.parts().values())).x.shape[1:]
     if plan.features is not None:
         names = data.feature_names or ()

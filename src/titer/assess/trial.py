@@ -111,7 +111,7 @@ class Trial:
         family = Threat(
             family=plan.label,
             budget=ball(plan.norm, max(plan.eps), scale, plan.unit, where),
-            domain=(*data.domain, *asked(plan, data, self.plan.folder)),
+            domain=(*data.domain, *asked(plan, data, self.plan.folder, self.split.train)),
             goal=goal(plan.goal, data.classes, where, data.output, data.tolerance),
             access=plan.access,
         )

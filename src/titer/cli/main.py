@@ -13,6 +13,7 @@ from titer.cli.data import data
 from titer.cli.harden import harden
 from titer.cli.plugins import plugins
 from titer.cli.report import report
+from titer.cli.tamper import tamper
 from titer.core.errors import Interrupted, SpecError, TiterError
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app.command()(assess)
 app.command()(harden)
 app.command()(report)
 app.command()(plugins)
+app.command()(tamper)
 app.add_typer(data, name="data")
 
 

@@ -54,6 +54,15 @@ class Boxed(Protocol):
 
 
 @runtime_checkable
+class Estimated(Region, Protocol):
+    """A rule whose limits are estimated from data: each trial fits it on its own training part."""
+
+    def fitted(self, train: Tensor) -> Region:
+        """Return the rule estimated from raw training inputs [M, ...]."""
+        ...
+
+
+@runtime_checkable
 class Ball(Region, Protocol):
     """A perturbation budget that a gradient can climb in: a norm ball of radius `eps` in `unit`."""
 
