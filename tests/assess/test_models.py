@@ -83,8 +83,11 @@ def linear(seed: int = 3) -> nn.Module:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({}, "exactly one of network, onnx and endpoint: none is given"),
-        ({"network": "mlp", "onnx": "a.onnx"}, "exactly one of network, onnx and endpoint: network and onnx are given"),
+        ({}, "exactly one of network, estimator, onnx and endpoint: none is given"),
+        (
+            {"network": "mlp", "onnx": "a.onnx"},
+            "exactly one of network, estimator, onnx and endpoint: network and onnx are given",
+        ),
         ({"onnx": "a.onnx", "weights": "w.pt"}, "models.own.weights = 'w.pt' is not allowed with onnx"),
         ({"network": "mpl"}, "did you mean 'mlp'?"),
         ({"network": {"name": "mlp", "hiden": [3]}}, "did you mean 'hidden'?"),

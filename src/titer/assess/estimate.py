@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from titer.assess.estimated import fitted
 from titer.assess.grid import count_cells
 from titer.assess.models import ModelSpec, build, pretrained
 from titer.assess.plan import AttackPlan, Plan, spec_text
@@ -160,6 +161,8 @@ def _silent(model: Model, trial: Trial) -> Model:
 
 def _small_base(trial: Trial, spec: ModelSpec, notes: list[str]) -> Model | None:
     """Return the base model, trained on a handful of rows where it comes without weights; None where it fails."""
+    if spec.estimator is not None:
+        return fitted(spec, _small(trial), seed=0)
     try:
         model = build(
             spec, trial.data, trial.split.train, folder=trial.plan.folder, seed=0, device=trial.device,

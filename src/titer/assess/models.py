@@ -22,33 +22,35 @@ from titer.assess.probe import Probe, guarded
 from titer.assess.remote import open_remote, remembered
 from titer.core.errors import SpecError, TargetFailed, unknown
 from titer.core.model import Model, network_model
-from titer.core.plugins import make, plugin
+from titer.core.plugins import make, make_estimator, plugin
 from titer.core.record import ClinicalData, Samples
 from titer.core.registry import parse
 from titer.core.threat import Logits
 from titer.training.weights import digest, read
 
-_KINDS = ("network", "onnx", "endpoint")
+_KINDS = ("network", "estimator", "onnx", "endpoint")
 _PROBED_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One `[[models]]` table of a plan; exactly one of `network`, `onnx` and `endpoint`.
+    """One `[[models]]` table of a plan; exactly one of `network`, `estimator`, `onnx` and `endpoint`.
 
     `network` is a registered network or an import path (`mypkg.net:build`), plain or as a table with its settings.
     `weights` is a .safetensors file or a state dict that loads with weights_only=True. `onnx` is a file that
-    onnxruntime runs: an attacker sees its scores, never a gradient. `endpoint` is a table that says where a remote
-    model answers (`Endpoint`). `output` says what the network, the file or the server returns. `preprocess` maps raw
-    values to the network's: `unit` is (x - low) / (high - low), the default for images; `standardize` takes mean and
-    SD of the training part, the default for tables; a table {mean, sd} gives them in raw values, one a channel or
-    feature.
+    onnxruntime runs: an attacker sees its scores, never a gradient. `estimator` is a model that is no network and is
+    trained here, as a name or a table with its settings: an attacker sees its scores too. `endpoint` is a table that
+    says where a remote model answers (`Endpoint`). `output` says what the network, the file or the server returns.
+    `preprocess` maps raw values to the network's: `unit` is (x - low) / (high - low), the default for images;
+    `standardize` takes mean and SD of the training part, the default for tables; a table {mean, sd} gives them in raw
+    values, one a channel or feature.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     label: str
     network: str | dict[str, Any] | None = None
+    estimator: str | dict[str, Any] | None = None
     weights: str | None = None
     onnx: str | None = None
     endpoint: dict[str, Any] | None = None
@@ -58,35 +60,44 @@ class ModelSpec:
 
 def pretrained(spec: ModelSpec) -> bool:
     """Return whether the model comes with its weights, so that nothing is trained."""
-    return spec.weights is not None or spec.network is None
+    return spec.weights is not None or (spec.network is None and spec.estimator is None)
 
 
 def check_spec(spec: ModelSpec, where: str) -> None:
     """Check what can be checked without the data.
 
     Raises:
-        SpecError: not exactly one of `network`, `onnx` and `endpoint`, weights without a network, an unknown network or
-            setting, or a preprocessing that is none.
+        SpecError: not exactly one of `network`, `estimator`, `onnx` and `endpoint`, weights without a network, an
+            unknown network, estimator or setting, or a preprocessing that is none.
     """
     if not spec.label.strip():
         raise SpecError(f"{where}.label = {spec.label!r} is not allowed: a model needs a name")
     kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
         given = f"{' and '.join(kinds)} are" if kinds else "none is"
-        raise SpecError(f"{where} needs exactly one of network, onnx and endpoint: {given} given")
-    if spec.weights is not None and spec.network is None:
-        raise SpecError(f"{where}.weights = {spec.weights!r} is not allowed with {kinds[0]}: it has its own weights")
+        raise SpecError(f"{where} needs exactly one of {_listed(_KINDS)}: {given} given")
+    for key in ("weights",) if spec.estimator is None else ("weights", "preprocess"):
+        if getattr(spec, key) is not None and spec.network is None:
+            raise SpecError(
+                f"{where}.{key} = {getattr(spec, key)!r} is not allowed with {kinds[0]}: it has its own {key}"
+            )
     if spec.output not in ("logits", "probabilities"):
         raise unknown(f"{where}.output", spec.output, ("logits", "probabilities"))
     check_preprocess(spec.preprocess, f"{where}.preprocess")
     if spec.endpoint is not None:
         read_endpoint(spec.endpoint, f"{where}.endpoint")
+    if spec.estimator is not None:
+        make_estimator(spec.estimator, f"{where}.estimator")
     if spec.network is not None:
         name, settings = parse(spec.network, f"{where}.network")
         if ":" in name:
             check_import_path(name, f"{where}.network")
         else:
             plugin("networks", spec.network, f"{where}.network").check(settings, f"{where}.network")
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 class _Made(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from titer.assess.estimated import check_estimator, fitted
 from titer.assess.models import ModelSpec, build, pretrained
 from titer.assess.plan import DefensePlan, Plan, ThreatPlan, spec_text
 from titer.assess.plan_checks import COUNTED
@@ -66,6 +67,9 @@ class Trial:
     def check_models(self) -> None:
         """Build every model of the plan once; raise SpecError for what is wrong, before anything is written."""
         for spec in self.plan.models:
+            if spec.estimator is not None:
+                check_estimator(spec, self.data)
+                continue
             with suppress(Incompatible):  # a remote model that is down fails its own cells, not the plan
                 self.untrained(spec)
 
@@ -86,6 +90,8 @@ class Trial:
 
     def base(self, spec: ModelSpec) -> Model:
         """Return the undefended model: loaded, or trained by the plan's recipe."""
+        if spec.estimator is not None:
+            return fitted(spec, self.training_data(self.plan.training), seed=derive(self._base_seed(spec), "training"))
         model = self.untrained(spec)
         if pretrained(spec):
             return model

@@ -10,9 +10,9 @@ from titer.core.protocols import Attack
 from titer.core.threat import Access
 from titer.engine.ensemble import Ensemble, members
 
-_WITHOUT_GRADIENTS: dict[Access, dict[str, Any]] = {
-    "scores": {"name": "square", "queries": 2000},
-    "decision": {"name": "hopskipjump"},
+_WITHOUT_GRADIENTS: dict[Access, tuple[dict[str, Any], ...]] = {
+    "scores": ({"name": "square", "queries": 2000}, {"name": "sparse-rs", "queries": 2000}),
+    "decision": ({"name": "hopskipjump"},),
 }
 
 
@@ -48,14 +48,14 @@ def worst_case(
         return Ensemble(first=None, rest=members(attacks, "attacks.worst-case.attacks"))
     first, *rest = members(_ladder(steps, rivals, queries), "attacks.worst-case.attacks")
     less: dict[Access, tuple[Guarded, ...]] = {
-        access: members([spec], "attacks.worst-case") for access, spec in _WITHOUT_GRADIENTS.items()
+        access: members(specs, "attacks.worst-case") for access, specs in _WITHOUT_GRADIENTS.items()
     }
     return Ensemble(first=first, rest=tuple(rest), less=less)
 
 
 def _ladder(steps: int, rivals: int, queries: int) -> tuple[dict[str, Any], ...]:
     aimed = ({"name": "apgd", "steps": steps, "loss": "targeted-dlr", "restarts": rivals},) if rivals else ()
-    search = ({"name": "square", "queries": queries},) if queries else ()
+    search = tuple({"name": name, "queries": queries} for name in ("square", "sparse-rs")) if queries else ()
     return (
         {"name": "fmn", "steps": steps},
         {"name": "apgd", "steps": steps},

@@ -17,6 +17,7 @@ from titer.core.protocols import (
     Certifier,
     Defense,
     Detector,
+    Estimator,
     Explainer,
     Modality,
     Poison,
@@ -147,6 +148,11 @@ def network(name: str, *, paper: str = "") -> Callable[[Factory], Factory]:
     return _register("networks", name, paper, (), frozenset())
 
 
+def estimator(name: str, *, paper: str) -> Callable[[Factory], Factory]:
+    """Register a model that is no network: a factory of a callable that is fitted on a training part."""
+    return _register("estimators", name, paper, (), frozenset())
+
+
 def plugin(shelf: str, spec: Spec, where: str = "") -> Plugin:
     """Return the plugin that `spec` names."""
     name, _ = parse(spec, where or shelf)
@@ -193,6 +199,11 @@ def make_tamper(spec: Spec, where: str = "tampers") -> Tamper:
 def make_certifier(spec: Spec, where: str = "certifiers") -> Certifier:
     """Make a certifier from its spec."""
     return cast(Certifier, make("certifiers", spec, where))
+
+
+def make_estimator(spec: Spec, where: str = "estimators") -> Estimator:
+    """Make an estimator from its spec."""
+    return cast(Estimator, make("estimators", spec, where))
 
 
 def make_detector(spec: Spec, where: str = "detectors") -> Detector:

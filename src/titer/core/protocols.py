@@ -233,3 +233,24 @@ class Network(Protocol):
     def __call__(self, shape: tuple[int, ...], classes: int) -> nn.Module:
         """Return an untrained network for rows of `shape` with `classes` logits."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A trained model that is no network: `logits` of raw rows [N, ...], without a gradient.
+
+    `digest` is the sha256 of what was learned. `state` is what it can be had back from without another fit, in a format
+    that nothing is unpickled of; None where a fit is as cheap.
+    """
+
+    logits: Logits
+    digest: str
+    state: bytes | None = None
+
+
+class Estimator(Protocol):
+    """A model that is no network: trees, a scikit-learn classifier."""
+
+    def __call__(self, train: TrainingData, *, rng: Generator, kept: bytes | None = None) -> Fitted:
+        """Return the model fitted on the training part, or the one whose `state` was `kept`."""
+        ...

@@ -20,8 +20,9 @@ class Search:
     """One attack's mathematics: where it begins, and what it asks next.
 
     Each question is one query a row, `queries` of them at most. The engine keeps in the state `x_adv`, the best input
-    so far; `value` float[n], its `aim`; and `accepted` bool[n], whether the last proposal became `x_adv`. `propose`
-    returns the candidates, inside the threat, and the state with whatever else it remembers.
+    so far; `value` float[n], its `aim`; `seen` float[n], the aim of the last proposal; and `accepted` bool[n], whether
+    that became `x_adv`. `propose` returns the candidates, inside the threat, and the state with whatever else it
+    remembers.
     """
 
     queries: int
@@ -67,6 +68,7 @@ def _accepted(rows: Rows, state: State, candidate: Tensor, value: Tensor) -> Sta
         "x_adv": torch.where(rows.per_row(better), candidate, state["x_adv"]),
         "value": torch.where(better, value, state["value"]),
         "accepted": better,
+        "seen": value,
     }
 
 

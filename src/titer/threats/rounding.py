@@ -14,19 +14,18 @@ from torch import Tensor
 
 from titer.core.threat import Threat
 from titer.threats.balls import per_row
-from titer.threats.rules import Rule
 
 _ROUNDING = 1e-5
 
 
 def rounds(threat: Threat) -> bool:
     """Return whether a rule of the domain asks for whole numbers."""
-    return any(isinstance(rule, Rule) and rule.rounds for rule in threat.domain)
+    return any(getattr(rule, "rounds", False) for rule in threat.domain)
 
 
 def relaxed(threat: Threat) -> Threat:
     """Return the threat without the rules that ask for whole numbers: where attacks walk."""
-    kept = tuple(rule for rule in threat.domain if not (isinstance(rule, Rule) and rule.rounds))
+    kept = tuple(rule for rule in threat.domain if not getattr(rule, "rounds", False))
     return replace(threat, domain=kept)
 
 

@@ -1,0 +1,1 @@
+"""Models that are no networks, trained inside a plan: one file each."""
