@@ -14,6 +14,7 @@ from torch import Tensor
 
 from titer.assess.estimated import check_estimator, fitted
 from titer.assess.models import ModelSpec, build, pretrained
+from titer.assess.patients import drawn_patients, few
 from titer.assess.plan import DefensePlan, Plan, ThreatPlan, spec_text
 from titer.assess.plan_checks import COUNTED
 from titer.assess.regions import asked
@@ -207,6 +208,8 @@ def _divide(
     from sklearn.model_selection import StratifiedGroupKFold
 
     patients = np.array(pool.patients)[rows]
+    if few(patients):
+        return drawn_patients(kinds, patients, rows, share, seed)
     folds = max(2, min(round(1 / share), len(set(patients.tolist()))))
     smallest = int(np.bincount(kinds[rows]).min())
     if smallest < 2 or len(set(patients.tolist())) < 2:

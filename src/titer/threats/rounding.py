@@ -41,7 +41,8 @@ def settled(threat: Threat, x_adv: Tensor, x: Tensor, *, free: bool) -> Tensor:
     outside = ~threat.contains(near, x)
     if not bool(outside.any()):
         return near
-    short = _ruled(threat, x + ((x_adv - x) * (1 + _ROUNDING)).trunc(), x)
+    step = max(rule.step for rule in threat.domain if isinstance(rule, Rule) and rule.rounds)
+    short = _ruled(threat, x + ((x_adv - x) / step * (1 + _ROUNDING)).trunc() * step, x)
     near = torch.where(per_row(outside, near), short, near)
     outside = (~threat.contains(near, x)).nonzero().flatten()
     return near.index_copy(0, outside, threat.project(near[outside], x[outside])) if len(outside) else near

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from titer.core.threat import Region
+
+_STORED = 1e-3
+"""How far from a whole step float32 may put a stored value, in steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,13 +79,15 @@ class MutableMask:
 class Rule:
     """Any rule by its two functions: `fix` [N, ...] -> [N, ...] and `holds` [N, ...] -> bool[N].
 
-    `rounds` says that `fix` rounds each value to a whole number: attacks then keep the fractions of their walk.
+    `rounds` says that `fix` rounds each value to a whole number of `step`: attacks then keep the fractions of their
+    walk.
     """
 
     text: str
     fix: Callable[[Tensor], Tensor]
     holds: Callable[[Tensor], Tensor]
     rounds: bool = False
+    step: float = 1.0
     shrinks: ClassVar[bool] = False
 
     def describe(self) -> str:
@@ -98,16 +103,28 @@ class Rule:
         return self.holds(x_adv)
 
 
-def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> Tensor:
-    """Return `direction` [N, ...] with zeros where a rule lets no value follow it: outside a mask, at the end of a box.
+@runtime_checkable
+class Guiding(Protocol):
+    """A rule that couples values: it says itself what of a direction can be followed."""
 
-    Without it, a step that spends its length on such values leads nowhere (an L1 step would, for ever).
+    def along(self, direction: Tensor) -> Tensor:
+        """Return the part of `direction` [N, ...] that the rule lets a change follow."""
+        ...
+
+
+def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> Tensor:
+    """Return what of `direction` [N, ...] the rules let values follow: 0 outside a mask and at the end of a box.
+
+    Without it, a step that spends its length on such values leads nowhere (an L1 step would, for ever). A band limit
+    keeps the part below its frequency.
     """
     for rule in domain:
         if isinstance(rule, MutableMask):
             direction = torch.where(rule.mask.to(direction.device), direction, 0.0)
         elif isinstance(rule, Box):
             direction = direction.masked_fill(rule.ends(x_adv, direction), 0.0)
+        elif isinstance(rule, Guiding):
+            direction = rule.along(direction)
     return direction
 
 
@@ -135,3 +152,13 @@ def ordered(low: tuple[int, ...], high: tuple[int, ...], text: str) -> Rule:
 def whole_numbers(text: str = "each value is a whole number") -> Rule:
     """Return the rule that every value is a whole number: counts, stored grey levels."""
     return Rule(text=text, fix=torch.round, holds=lambda x: (x == x.round()).flatten(1).all(1), rounds=True)
+
+
+def whole_steps(step: float, text: str) -> Rule:
+    """Return the rule that every value is a whole number of `step`, as a recorder stores it, to float32's precision."""
+
+    def holds(x: Tensor) -> Tensor:
+        steps = x / step
+        return ((steps - steps.round()).abs() <= _STORED).flatten(1).all(1)
+
+    return Rule(text=text, fix=lambda x: (x / step).round() * step, holds=holds, rounds=True, step=step)
