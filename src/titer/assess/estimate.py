@@ -18,11 +18,12 @@ from titer.assess.run import available_cores, check_device
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.assess.surrogates import learned_rows, owners, untrained
 from titer.assess.transfer import transfer_cells
-from titer.assess.trial import Defended, Trial, forget_data, open_trial
+from titer.assess.trial import Defended, Trial, defense_of, forget_data, open_trial
 from titer.core.errors import Incompatible
+from titer.core.lexicon import embedding_of
 from titer.core.model import Model
 from titer.core.places import weights_cache
-from titer.core.plugins import make_attack, make_defense
+from titer.core.plugins import make_attack
 from titer.core.protocols import TrainingData
 from titer.core.randomness import generator
 from titer.core.record import Recipe
@@ -191,7 +192,7 @@ def _defended(
             continue
         began = time.process_time()
         try:
-            chains[key] = make_defense(chain[length - 1])(before, _small(trial), rng=generator(0))
+            chains[key] = defense_of(chain[length - 1], trial.data)(before, _small(trial), rng=generator(0))
         except Incompatible as reason:
             notes.append(f"will be skipped: {reason}")
             chains[key] = None
@@ -206,7 +207,7 @@ def _seconds_per_pass(model: Model, trial: Trial) -> float:
     spent = []
     for _ in range(3):
         began = time.process_time()
-        if model.access == "gradient":
+        if model.access == "gradient" and embedding_of(model.net) is None:
             model.grad(lambda logits: logits[:, 0], x, rng=generator(0))
         else:
             with torch.no_grad():

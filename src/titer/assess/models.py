@@ -21,6 +21,7 @@ from titer.assess.preprocess import Preprocess, check_preprocess, preprocessing
 from titer.assess.probe import Probe, guarded
 from titer.assess.remote import open_remote, remembered
 from titer.core.errors import SpecError, TargetFailed, unknown
+from titer.core.lexicon import Lexicon, ReadsWords
 from titer.core.model import Model, network_model
 from titer.core.plugins import make, make_estimator, plugin
 from titer.core.record import ClinicalData, Samples
@@ -100,6 +101,10 @@ def _listed(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+Reading = tuple[Lexicon, Tensor]
+"""The words of a data set of notes, and the training notes that a network may learn to cut words by."""
+
+
 class _Made(NamedTuple):
     """A model, what it returns before it is turned into logits, and the sha256 of its source by import path."""
 
@@ -139,7 +144,7 @@ def build(
     # A network that is trained here learns a value in standard deviations, whatever its unit.
     learned = train.y.to(device) if data.output == "value" and not pretrained(spec) else None
     with _outage_known(spec):
-        made = _made(spec, preprocess, probe, folder, device, where, learned)
+        made = _made(spec, preprocess, probe, folder, device, where, learned, _reading(data, train))
     # What the weights' digest does not see: the same weights behind another preprocessing are another model.
     built = {"network": spec.network, "source": made.source, "output": spec.output, "preprocess": recorded}
     built |= {} if spec.endpoint is None else {"access": made.model.access}
@@ -150,6 +155,10 @@ def build(
         "build": json.dumps(built, sort_keys=True),
     }
     return replace(made.model, output=data.output, provenance={**made.model.provenance, **own})
+
+
+def _reading(data: ClinicalData, train: Samples) -> Reading | None:
+    return None if data.lexicon is None else (data.lexicon, train.x)
 
 
 def _outage_known(spec: ModelSpec) -> AbstractContextManager[None]:
@@ -164,6 +173,7 @@ def _made(
     device: str,
     where: str,
     learned: Tensor | None,
+    reading: Reading | None,
 ) -> _Made:
     """Return the model, its outputs probed; `learned` are the values that a network is to learn in their unit."""
     if spec.endpoint is not None:
@@ -175,7 +185,7 @@ def _made(
     if spec.onnx is not None:
         made = _onnx_model(spec, preprocess, probe, folder, f"{where}.onnx")
     else:
-        made = _network_model(spec, preprocess, probe, folder, device, where, learned)
+        made = _network_model(spec, preprocess, probe, folder, device, where, learned, reading)
     probe.check(made.raw, spec.output, f"{where}.{'network' if spec.onnx is None else 'onnx'}")
     return made
 
@@ -188,8 +198,11 @@ def _network_model(
     device: str,
     where: str,
     learned: Tensor | None,
+    reading: Reading | None,
 ) -> _Made:
     net, source = _network(spec, probe, folder, f"{where}.network")
+    if reading is not None and isinstance(net, ReadsWords):
+        guarded(partial(net.read, *reading), probe.seed, f"{where}.network")
     net = (net if learned is None else InUnits.of(net, learned)).to(device).eval()
 
     def raw(x: Tensor) -> Tensor:

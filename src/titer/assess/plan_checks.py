@@ -12,6 +12,7 @@ from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make
 from titer.core.record import ClinicalData
 from titer.core.registry import parse
+from titer.threats.words import SHARE
 
 if TYPE_CHECKING:
     from titer.assess.plan import Plan, ThreatPlan
@@ -87,6 +88,8 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
     """Check what depends on the data: units, budgets, features, goals; raise SpecError for the first problem."""
     for i, threat in enumerate(plan.threats):
         where = f"threats[{i}]"
+        if data.lexicon is not None and threat.norm != "l0":
+            raise SpecError(f"{where}.norm = {threat.norm!r} is not allowed for notes: words are counted, with 'l0'")
         if threat.norm == "l0":
             _check_count(threat, data, where)
         else:
@@ -133,8 +136,14 @@ def check_unit(where: str, unit: str, data: ClinicalData) -> None:
 
 def _check_count(threat: ThreatPlan, data: ClinicalData, where: str) -> None:
     """Raise SpecError for an l0 budget that counts no values, or more than an input has."""
-    if threat.unit != COUNTED:
-        raise SpecError(f"{where}.unit = {threat.unit!r} is not allowed with norm = 'l0': it counts {COUNTED!r}")
+    counted = (*data.units, COUNTED) if data.lexicon is not None else (COUNTED,)
+    if threat.unit not in counted:
+        allowed = " or ".join(map(repr, counted))
+        raise SpecError(f"{where}.unit = {threat.unit!r} is not allowed with norm = 'l0': it counts {allowed}")
+    if threat.unit == SHARE:
+        if max(threat.eps) > 100:
+            raise SpecError(f"{where}.eps = {max(threat.eps):g} is not allowed with unit = {SHARE!r}: at most 100")
+        return
     width = next(iter(data.parts().values())).x.shape[1:].numel()
     wrong = [eps for eps in threat.eps if eps != int(eps) or not 1 <= eps <= width]
     if wrong:

@@ -22,11 +22,11 @@ from titer.assess.remote import forget_outages
 from titer.assess.strata import strata
 from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model
-from titer.core.plugins import make_defense
-from titer.core.protocols import Progress, TrainingData, silent
+from titer.core.plugins import make_defense, plugin
+from titer.core.protocols import Defense, Progress, TrainingData, silent
 from titer.core.randomness import derive, generator
 from titer.core.record import ClinicalData, Recipe, Samples, Split
-from titer.core.registry import Spec
+from titer.core.registry import Spec, parse
 from titer.core.threat import Threat
 from titer.threats.balls import ball
 from titer.threats.naming import goal
@@ -109,7 +109,7 @@ class Trial:
             return self.base(spec)
         before = self.defended(spec, chain[:-1])
         rng = generator(self.seed, "defense", spec.label, spec_text(chain))
-        defended = make_defense(chain[-1])(before, self.training_data(self.plan.training), rng=rng)
+        defended = defense_of(chain[-1], self.data)(before, self.training_data(self.plan.training), rng=rng)
         return replace(defended, provenance=dict(defended.provenance) | {"defenses": spec_text(chain)})
 
     def threats(self, plan: ThreatPlan) -> tuple[Threat, ...]:
@@ -239,6 +239,14 @@ def resolve_units(data: ClinicalData, train: Samples) -> dict[str, Tensor]:
         name: train.x.std(dim=0) if size == "sd" else torch.tensor(float(size)) for name, size in data.units.items()
     }
     return {COUNTED: torch.tensor(1.0), **sizes}
+
+
+def defense_of(spec: Spec, data: ClinicalData) -> Defense:
+    """Return a defence for these data; Incompatible where it takes values for numbers, and they are words."""
+    if data.lexicon is not None and "words" not in plugin("defenses", spec).traits:
+        name = parse(spec, "defenses")[0]
+        raise Incompatible(f"{name} takes values for numbers, and those of a note are words, which have no order")
+    return make_defense(spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,20 +19,22 @@ BALLS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """The least access, the norms, outputs and goals an attack knows, and whether it needs a mask."""
+    """The least access, the norms, outputs and goals an attack knows, and whether it needs a mask, or notes."""
 
     access: Access = "gradient"
     norms: tuple[Norm, ...] = BALLS
     outputs: tuple[Output, ...] = OUTPUTS
     any_error_only: bool = False
     mask: bool = False
+    words: bool = False
 
     def describe(self) -> str:
         """Return what is needed as one line for the console."""
         kinds = [] if self.outputs == OUTPUTS else [f"output {' or '.join(self.outputs)}"]
         goals = ["the goal any-error"] if self.any_error_only else []
         masks = ["a threat with a mask"] if self.mask else []
-        return "; ".join([f"access {self.access}", f"norm {' or '.join(self.norms)}", *kinds, *goals, *masks])
+        notes = ["notes of words"] if self.words else []
+        return "; ".join([f"access {self.access}", f"norm {' or '.join(self.norms)}", *kinds, *goals, *masks, *notes])
 
     def refusal(self, name: str, threat: Threat, output: Output, access: Access) -> str | None:
         """Return why the attack `name` cannot run, or None; `access` is what the model gives at the most."""
@@ -47,6 +49,8 @@ class Needs:
             return f"{name} knows no goal but any-error, not {threat.goal.name}"
         if self.mask and not threat.masked:
             return f"{name} needs a threat with a mask: it says where the patch may lie"
+        if self.words and not threat.worded:
+            return f"{name} needs notes: rows of words with substitutes"
         return None
 
     def refused(self, name: str, threat: Threat, model: Model) -> str | None:

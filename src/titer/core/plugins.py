@@ -96,9 +96,14 @@ class Guarded:
         return self.run(model, x.contiguous(), y, threat, rng=rng) if len(x) else x.clone()
 
 
-def defense(name: str, *, paper: str, threat_ids: tuple[str, ...] = ()) -> Callable[[Factory], Factory]:
-    """Register a defence: a factory of a callable that trains or wraps a model."""
-    return _register("defenses", name, paper, threat_ids, frozenset())
+def defense(
+    name: str, *, paper: str, threat_ids: tuple[str, ...] = (), words: bool = False
+) -> Callable[[Factory], Factory]:
+    """Register a defence: a factory of a callable that trains or wraps a model.
+
+    With `words` it defends models of notes too; one without it takes values for numbers, which ids of words are not.
+    """
+    return _register("defenses", name, paper, threat_ids, frozenset({"words"} if words else ()))
 
 
 def poison(name: str, *, paper: str, threat_ids: tuple[str, ...]) -> Callable[[Factory], Factory]:

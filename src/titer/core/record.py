@@ -84,7 +84,7 @@ class ClinicalData:
 
     `rules` are further ones, by the names that a threat may ask for. `written` turns one row of `x` into what a
     specialist reads (words of a note, records of a file), as JSON; `drawing` holds what else a drawing of a row needs
-    (a sampling rate, names of leads), as JSON.
+    (a sampling rate, names of leads), as JSON. `lexicon` holds the words of notes, whose rows are ids into it.
 
     `classes` names the classes, the findings, the one value, or a mask's classes with the background first, as
     `output` says. `tolerance` is the largest error of a value that does no harm, in the value's own unit.
@@ -111,6 +111,7 @@ class ClinicalData:
     rules: Mapping[str, Region] = field(default_factory=dict)
     written: Callable[[Tensor], Any] | None = None
     drawing: Mapping[str, Any] = field(default_factory=dict)
+    lexicon: tuple[str, ...] | None = None
 
     def parts(self) -> Mapping[str, Samples]:
         """Return every part under its name, the pool included."""
@@ -122,6 +123,8 @@ class ClinicalData:
         if self.output != "classes":
             sha.update(repr((self.output, self.tolerance)).encode())
         sha.update(repr([rule.describe() for rule in self.domain]).encode())
+        if self.lexicon is not None:
+            sha.update("\x1f".join(self.lexicon).encode())
         for name, part in sorted(self.parts().items()):
             sha.update(f"{name}:{part.digest()}".encode())
         return sha.hexdigest()

@@ -153,6 +153,11 @@ class Threat:
         """Whether a rule leaves only a part of the input open to change."""
         return any(getattr(rule, "mask", None) is not None for rule in self.domain)
 
+    @property
+    def worded(self) -> bool:
+        """Whether a rule says what each word of a note may become."""
+        return any(callable(getattr(rule, "of", None)) for rule in self.domain)
+
     def at(self, eps: float) -> Threat:
         """Return the same threat with another budget."""
         return replace(self, budget=self.budget.at(eps))

@@ -21,12 +21,13 @@ from titer.training.worst_case import WorstCase, threat_in_training, trainable
 @defense(
     "adversarial-training",
     paper="Madry, Makelov, Schmidt, Tsipras, Vladu 2018, arXiv:1706.06083, eq. 2.1",
+    words=True,
 )
 def adversarial_training(
     *,
     eps: Positive,
     unit: str,
-    norm: Literal["linf", "l2", "l1"] = "linf",
+    norm: Literal["linf", "l2", "l1", "l0"] = "linf",
     attack: str | dict[str, Any] = "pgd",
     epochs: Count = 20,
     learning_rate: Positive = 1e-3,

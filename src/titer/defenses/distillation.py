@@ -22,6 +22,7 @@ from titer.training.objectives import penalty, standard
 @defense(
     "distillation",
     paper="Papernot, McDaniel, Wu, Jha, Swami 2016, arXiv:1511.04508, section IV; broken by arXiv:1608.04644",
+    words=True,
 )
 def distillation(*, temperature: Positive = 20.0) -> Defense:
     """Defensive distillation.

@@ -162,7 +162,9 @@ def _distance(run: RunFolder, example: Example, index: int) -> str:
     column = f"distance_{meta['norm']}"
     if found.empty or column not in found.columns:
         return "–"
-    return f"{general(float(found[column].iloc[0]), 3)} {unit_words(meta['unit'])}, {meta['norm']}"
+    # A share is a budget's unit: what was changed is counted.
+    unit = unit_words(str(meta["unit"]).removeprefix("% of "))
+    return f"{general(float(found[column].iloc[0]), 3)} {unit}, {meta['norm']}"
 
 
 def _image(example: Example, index: int) -> dict[str, Any]:

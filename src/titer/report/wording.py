@@ -66,9 +66,16 @@ def change_words(threat: Threat, kind: str) -> str:
         "linf": f"changes of at most {size} per {one}",
         "l2": f"changes of overall size up to {size} (Euclidean length over all {many})",
         "l1": f"changes that add up to at most {size} over all {many}",
-        "l0": f"changes to at most {threat.eps:g} {one if threat.eps == 1 else many}",
+        "l0": f"changes to at most {counted(threat.eps, threat.unit, one, many)}",
     }
     return phrases.get(threat.norm, f"the changes that the threat “{threat.label}” allows")
+
+
+def counted(eps: float, unit: str, one: str, many: str) -> str:
+    """Spell out how many values may change: `3 words`, `5 % of the words`."""
+    if unit.startswith("% of "):
+        return f"{eps:g} % of the {many}"
+    return f"{eps:g} {one if eps == 1 else many}"
 
 
 def _meant(goal: str) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 from titer.core.errors import Incompatible, SpecError, unknown
 from titer.core.noise import Noise
 from titer.threats.l1 import l1_projection
+from titer.threats.words import SHARE, ShareOfWords
 
 _ROUNDING = 4 * torch.finfo(torch.float32).eps
 _SLACK = 1e-5
@@ -271,10 +272,12 @@ class L0:
 BALLS: dict[str, type[Linf] | type[L2] | type[L1] | type[L0]] = {"linf": Linf, "l2": L2, "l1": L1, "l0": L0}
 
 
-def ball(norm: str, eps: float, scale: Tensor, unit: str, where: str = "threat") -> Linf | L2 | L1 | L0:
+def ball(norm: str, eps: float, scale: Tensor, unit: str, where: str = "threat") -> Linf | L2 | L1 | L0 | ShareOfWords:
     """Return the ball of a norm; SpecError for an unknown norm or a radius that is not positive and finite."""
     if norm not in BALLS:
         raise unknown(f"{where}.norm", norm, BALLS)
     if not (eps > 0 and eps < float("inf")):
         raise SpecError(f"{where}.eps = {eps!r} is not allowed: a budget is a positive, finite number of {unit!r}")
+    if norm == "l0" and unit == SHARE:
+        return ShareOfWords(eps=float(eps), scale=scale)
     return BALLS[norm](eps=float(eps), scale=scale, unit=unit)

@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from titer.core.errors import Incompatible
+from titer.core.lexicon import embedding_of
 from titer.core.model import Model
 from titer.core.outputs import errors, predicted
 from titer.core.protocols import Attack, TrainingData
@@ -41,9 +42,10 @@ def threat_in_training(train: TrainingData, *, norm: str, eps: float, unit: str)
     return Threat(family=norm, budget=budget, domain=train.domain, goal=highest_loss(train.output))
 
 
-def in_training(logits: Logits, penalty: Penalty) -> Model:
-    """Return the model in training as an attack sees it."""
-    return Model(name="in training", logits=logits, output=penalty.output)
+def in_training(logits: Logits, penalty: Penalty, net: nn.Module | None = None) -> Model:
+    """Return the model in training as an attack sees it; one on words looks into `net`, where its gradient stops."""
+    seen = None if embedding_of(net) is None else net
+    return Model(name="in training", logits=logits, output=penalty.output, net=seen)
 
 
 def rightness(penalty: Penalty, logits: Tensor, y: Tensor) -> Tensor:
@@ -87,11 +89,11 @@ class WorstCase:
         The attack sees the network in evaluation mode, as a real one will: batch norm keeps its running statistics.
         """
         net.eval()
-        x_adv = self.inner(in_training(logits, self.penalty), x, y, self.threat, rng=rng)
+        x_adv = self.inner(in_training(logits, self.penalty, net), x, y, self.threat, rng=rng)
         net.train()
         return self.penalty(logits(x_adv), y)
 
-    def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:  # noqa: ARG002
+    def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:
         """Return how right the first validation rows are under attack, ties broken by the clean rows.
 
         Of classes, the robust accuracy: rows count by their class's weight, so that with balanced weights it is the
@@ -102,7 +104,7 @@ class WorstCase:
         classes = self.penalty.output == "classes"
         threat = replace(self.threat, goal=AnyError()) if classes else self.threat
         clean = self._right(logits, x, y)
-        x_adv = self.inner(in_training(logits, self.penalty), x, y, threat, rng=rng)
+        x_adv = self.inner(in_training(logits, self.penalty, net), x, y, threat, rng=rng)
         robust = torch.minimum(clean, self._right(logits, x_adv, y))
         weights = self.penalty.weights if classes else None
         share = torch.ones_like(clean) if weights is None else weights[y]

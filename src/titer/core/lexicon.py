@@ -1,0 +1,69 @@
+"""Words as numbers: what a row of a note holds, and what a network that reads words gives an attacker.
+
+A row is float32[L] of word ids, whole numbers that index the data set's lexicon; 0 is padding. The first layer of a
+network that reads words is a `WordEmbedding`, so that a gradient stops there and not at the ids, which have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from titer.core.errors import ContractError
+
+PADDING = 0
+Lexicon = Sequence[str]
+"""The word of each id; the one of id 0 is empty."""
+
+
+@runtime_checkable
+class ReadsWords(Protocol):
+    """A network that must be told the words before it can be trained: it makes its own pieces of them."""
+
+    def read(self, lexicon: Lexicon, notes: Tensor) -> None:
+        """Learn how to cut the lexicon's words into pieces from the training notes float32[N, L] alone."""
+        ...
+
+
+class WordEmbedding(nn.Module):
+    """The vector of a word: the mean over the vectors of its pieces, so that a typo is a new word with old pieces.
+
+    `table` int64[V, P] holds the pieces of each word, 0 where there is none; it belongs to the weights.
+    """
+
+    table: Tensor
+
+    def __init__(self, pieces: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Embedding(pieces, width, padding_idx=0)
+        self.register_buffer("table", torch.zeros(0, 0, dtype=torch.int64))
+
+    def tell(self, table: Tensor) -> None:
+        """Take the pieces of each word, int64[V, P]."""
+        self.table = table.to(self.vectors.weight.device)
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Return vectors float[..., D] of word ids [...]; ids beyond the lexicon are a broken rule, and padding here.
+
+        Raises:
+            ContractError: nobody told the words.
+        """
+        if not len(self.table):
+            raise ContractError("a network of words was run before it was told the words: its `read` comes first")
+        ids = words.long()
+        pieces = self.table[ids.where((ids >= 0) & (ids < len(self.table)), PADDING)]
+        count = (pieces > 0).sum(-1, keepdim=True).clamp_min(1)
+        # An embedding bag sums without the [..., P, D] between, which is most of the memory of a pass.
+        flat = nn.functional.embedding_bag(
+            pieces.view(-1, pieces.shape[-1]), self.vectors.weight, mode="sum", padding_idx=0
+        )
+        return cast(Tensor, flat.view(*ids.shape, -1) / count)
+
+
+def embedding_of(net: nn.Module | None) -> WordEmbedding | None:
+    """Return the word embedding of a network, or None where it has none."""
+    parts = () if net is None else net.modules()
+    return next((part for part in parts if isinstance(part, WordEmbedding)), None)
