@@ -77,12 +77,12 @@ def judged(poisoned: Poisoned, test: Samples, domain: tuple[Region, ...], seed: 
 def measured(model: Model, on: Judged) -> dict[str, float]:
     """Return shares: `clean_accuracy`, `class_accuracy` of the attacked class, `success`; NaN where there is no row."""
     said = predict(model, on.test.x, rng=generator(on.seed, "clean")).classes
-    right = (said == on.test.y).float().cpu().numpy()
+    right = said.eq(on.test.y).float().cpu().numpy()
     own = np.zeros(len(right), dtype=bool) if on.attacked is None else (on.test.y == on.attacked).cpu().numpy()
     success = float("nan")
     if len(on.shown):
         found = predict(model, on.shown, rng=generator(on.seed, "shown")).classes
-        success = float((found == on.target).float().mean())
+        success = float(found.eq(on.target or 0).float().mean())
     return {
         "clean_accuracy": float(right.mean()),
         "class_accuracy": float(right[own].mean()) if own.any() else float("nan"),

@@ -37,5 +37,6 @@ def signature(features: Tensor) -> Tensor:
     """Return float[N] for features [N, D] of one class: squares along their first singular vector, over median."""
     centred = features - features.mean(0)
     along = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[0]
-    squares = along.square()
-    return squares / squares.median().clamp_min(_SMALLEST)
+    squares: Tensor = along.square()
+    over: Tensor = squares / squares.median().clamp_min(_SMALLEST)
+    return over

@@ -70,7 +70,8 @@ def backdoor(
         high = _STRENGTH[trigger] if strength is None else strength
         put = make_trigger(trigger, train, size=size, strength=high, rng=rng)
         part, count = train.train, row_count(train, share)
-        carries = inside(train.domain, put(part.x), part.x).cpu()
+        stamped = put(part.x)
+        carries = (inside(train.domain, stamped, part.x) & (stamped != part.x).flatten(1).any(1)).cpu()
         own = _own(part.y.cpu(), source, target, clean=label == "clean")
         rows = chosen(own & carries, count, "have the class and can carry the trigger", rng)
         x = part.x[rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
@@ -87,7 +89,7 @@ def _aimed(logits: Logits, train: TrainingData, source: int | None, target: int,
     return part.take(able[torch.randperm(len(able), generator=rng)[:count]].tolist())
 
 
-def _gradient(logits: Logits, x: Tensor, y: Tensor, weights: list[Tensor], *, keep: bool) -> tuple[Tensor, ...]:
+def _gradient(logits: Logits, x: Tensor, y: Tensor, weights: Sequence[Tensor], *, keep: bool) -> tuple[Tensor, ...]:
     """Return the gradient of the mean cross-entropy for the weights, with its own graph where it is kept."""
     return torch.autograd.grad(functional.cross_entropy(logits(x), y), weights, create_graph=keep)
 
