@@ -87,6 +87,7 @@ def _studies(plan: Plan) -> list[str]:
         "detection": plan.detection,
         "explanation": plan.explanation,
         "transfer": plan.between,
+        "poisoning": plan.poisoning,
     }
     asked = [
         f"{name} of {'every model' if table.defenses is None else ', '.join(table.defenses)} ({table.rows} rows)"

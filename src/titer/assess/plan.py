@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titer.assess.models import ModelSpec
 from titer.assess.plan_checks import NO_DEFENSE, WORST_CASE, check_plan
-from titer.assess.study_plans import KEYS, CertificationPlan, DetectionPlan, ExplanationPlan, TransferPlan
+from titer.assess.study_plans import (
+    KEYS,
+    CertificationPlan,
+    DetectionPlan,
+    ExplanationPlan,
+    PoisoningPlan,
+    TransferPlan,
+)
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
@@ -88,6 +95,7 @@ class _File(_Table):
     certification: CertificationPlan | None = None
     detection: DetectionPlan | None = None
     explanation: ExplanationPlan | None = None
+    poisoning: PoisoningPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,13 +137,15 @@ class Plan:
     detection: DetectionPlan | None
     explanation: ExplanationPlan | None
     between: TransferPlan | None
+    poisoning: PoisoningPlan | None
     source: bytes
     folder: Path
 
     @property
     def has_studies(self) -> bool:
         """Whether anything but attacks is asked."""
-        return any(one is not None for one in (self.certification, self.detection, self.explanation, self.between))
+        asked = (self.certification, self.detection, self.explanation, self.between, self.poisoning)
+        return any(one is not None for one in asked)
 
     def digest(self) -> str:
         """Return the sha256 of the plan's text."""
@@ -195,6 +205,7 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         detection=file.detection,
         explanation=file.explanation,
         between=_between(file.transfer, folder),
+        poisoning=file.poisoning,
         source=source,
         folder=folder,
     )

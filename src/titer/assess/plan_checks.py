@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from titer.assess.models import check_spec
-from titer.assess.study_plans import study_problems
+from titer.assess.study_plans import posed, study_problems, unlabelled
 from titer.assess.surrogate_plan import PREFIX, check_group, check_surrogate
 from titer.core.errors import SpecError, unknown
 from titer.core.plugins import make
@@ -110,6 +110,18 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
             unit = parse(spec, "defenses")[1].get("unit")
             if unit is not None:
                 check_unit(f"defenses.{one.name}.unit", str(unit), data)
+    _check_poisons(plan, data)
+
+
+def _check_poisons(plan: Plan, data: ClinicalData) -> None:
+    """Raise SpecError for the first poison whose classes or unit the data set does not have."""
+    if plan.poisoning is None:
+        return
+    for i, spec in enumerate(plan.poisoning.poisons):
+        where = f"poisoning.poisons[{i}]"
+        settings = posed(unlabelled(spec), plan.poisoning.shares[0], data.classes, where)
+        if settings.get("unit") is not None:
+            check_unit(f"{where}.unit", str(settings["unit"]), data)
 
 
 def _check_sites(plan: Plan, data: ClinicalData) -> None:

@@ -1,4 +1,4 @@
-"""What a plan asks of its defended models besides attacks: certificates, detection and explanation."""
+"""What a plan asks of its defended models besides attacks: certificates, detection, explanation and poisoning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from titer.core.errors import SpecError, unknown
-from titer.core.plugins import make, make_detector, make_stream_detector
+from titer.core.plugins import Share, make, make_detector, make_poison, make_stream_detector
 from titer.core.registry import Spec, parse
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ DEFAULT_DETECTORS: tuple[str | dict[str, Any], ...] = ("low-confidence",)
 not (see docs/reference/detectors.md, "In a plan").
 """
 
+
+DEFAULT_CLEANERS: tuple[str | dict[str, Any], ...] = ("spectral-signatures", "activation-clustering", "loss-filter")
+"""What needs no further package and no signed manifest."""
 
 TOGETHER = "all together"
 """What tables call all detectors of a plan at once."""
@@ -96,11 +99,27 @@ class TransferPlan(StudyPlan):
     rows: Rows = 200
 
 
+class PoisoningPlan(StudyPlan):
+    """The `[poisoning]` table: models trained on a poisoned training part, and searches for its poisoned rows.
+
+    Each of `poisons` is tried at each of `shares` of the training part. Each of `cleaners` searches the poisoned part;
+    the share `remove` of it that is most suspicious is left out, and the model trained again. `rows` are test rows.
+    """
+
+    poisons: Specs
+    shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.005, 0.01, 0.05)
+    cleaners: tuple[str | dict[str, Any], ...] = DEFAULT_CLEANERS
+    remove: Share = 0.05
+    defenses: Labels | None = ("none",)
+    rows: Rows = 1000
+
+
 KEYS = {
     "transfer": tuple(TransferPlan.model_fields),
     "certification": tuple(CertificationPlan.model_fields),
     "detection": tuple(DetectionPlan.model_fields),
     "explanation": tuple(ExplanationPlan.model_fields),
+    "poisoning": tuple(PoisoningPlan.model_fields),
 }
 """The keys of each study's table."""
 
@@ -113,6 +132,7 @@ def study_problems(plan: Plan) -> Iterator[str]:
         ("detection", plan.detection),
         ("explanation", plan.explanation),
         ("transfer", plan.between),
+        ("poisoning", plan.poisoning),
     ):
         if table is not None:
             yield from _unknown(f"{name}.defenses", table.defenses or (), defenses)
@@ -131,6 +151,35 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.between is not None:
         yield from _unknown("transfer.attack", [plan.between.attack or attacks[0]], attacks)
         yield from _plugins("modalities", plan.between.data, "transfer.data")
+    if plan.poisoning is not None:
+        yield from _plugins("poisons", plan.poisoning.poisons, "poisoning.poisons", _try_poison)
+        yield from _plugins("cleaners", plan.poisoning.cleaners, "poisoning.cleaners")
+        if len(set(plan.poisoning.shares)) < len(plan.poisoning.shares):
+            yield f"poisoning.shares = {list(plan.poisoning.shares)} names a share twice"
+
+
+def posed(spec: Spec, share: float, classes: Sequence[str] | None, where: str) -> dict[str, Any]:
+    """Return a poison's spec at one share, classes that it calls by name as their numbers; any where none are known.
+
+    Raises:
+        SpecError: it has a share of its own, or names a class that the data do not have.
+    """
+    name, settings = parse(spec, where)
+    if "share" in settings:
+        raise SpecError(f"{where}.share = {settings['share']!r} is not allowed: poisoning.shares says it for all")
+    for place, key in enumerate(("target", "source")):
+        given = settings.get(key)
+        if isinstance(given, str) and classes is not None and given not in classes:
+            raise unknown(f"{where}.{key}", given, classes)
+        if isinstance(given, int) and classes is not None and not 0 <= given < len(classes):
+            raise SpecError(f"{where}.{key} = {given} is not allowed: classes are 0 to {len(classes) - 1}")
+        if isinstance(given, str):
+            settings[key] = place if classes is None else list(classes).index(given)
+    return {"name": name, **settings, "share": share}
+
+
+def _try_poison(spec: Spec, where: str) -> object:
+    return make_poison(posed(spec, 0.01, None, where), where)
 
 
 def unlabelled(spec: Spec, where: str = "") -> Spec:

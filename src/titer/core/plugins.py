@@ -15,6 +15,7 @@ from titer.core.needs import Needs
 from titer.core.protocols import (
     Attack,
     Certifier,
+    Cleaner,
     Defense,
     Detector,
     Estimator,
@@ -111,6 +112,11 @@ def poison(name: str, *, paper: str, threat_ids: tuple[str, ...]) -> Callable[[F
     return _register("poisons", name, paper, threat_ids, frozenset())
 
 
+def cleaner(name: str, *, paper: str) -> Callable[[Factory], Factory]:
+    """Register a search for poisoned rows: a factory of a callable that scores the rows of a training part."""
+    return _register("cleaners", name, paper, (), frozenset())
+
+
 def tamper(name: str, *, files: str, misses: str, threat_ids: tuple[str, ...]) -> Callable[[Factory], Factory]:
     """Register an attack on files: a factory of a callable that returns them tampered.
 
@@ -184,6 +190,11 @@ def make_attack(spec: Spec, where: str = "attacks") -> Attack:
 def make_defense(spec: Spec, where: str = "defenses") -> Defense:
     """Make a defence from its spec."""
     return cast(Defense, make("defenses", spec, where))
+
+
+def make_cleaner(spec: Spec, where: str = "cleaners") -> Cleaner:
+    """Make a search for poisoned rows from its spec."""
+    return cast(Cleaner, make("cleaners", spec, where))
 
 
 def make_modality(spec: Spec, where: str = "data") -> Modality:

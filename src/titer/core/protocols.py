@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from titer.core.model import Model
     from titer.core.outputs import Output
-    from titer.core.record import ClinicalData, Recipe, Samples
+    from titer.core.record import ClinicalData, Recipe, Samples, SignedManifest
     from titer.core.threat import Logits, Region, Threat
 
 Progress = Callable[[str, float], None]
@@ -30,7 +30,7 @@ class TrainingData:
     `units` are sizes of one unit for each name, resolved on the training part: [] or shaped as one row of `x`.
     `classes` counts what a network returns a logit for: classes, findings, or 1 for a value, as `output` says.
     `costs` are what a mistake costs in each class (a missed finding, of findings); they stand before the recipe's
-    `class_weights`.
+    `class_weights`. `manifest` was signed when the training part was collected, None where nobody did.
     """
 
     train: Samples
@@ -45,6 +45,7 @@ class TrainingData:
     progress: Progress = field(default=silent)
     output: Output = "classes"
     costs: tuple[float, ...] | None = None
+    manifest: SignedManifest | None = None
 
 
 class Attack(Protocol):
@@ -63,14 +64,16 @@ class Attack(Protocol):
 class Poisoned:
     """A training part after an attack on it, with what was done.
 
-    `samples` is the poisoned training part and `changed` bool[N] marks its rows that are not as they were (added ones
-    too). `trigger` puts on raw inputs [N, ...] what makes a model trained on it answer `target`; both are None where
-    the attack has no trigger. `source` is the one class that the trigger is for, None for every other class.
+    `samples` is the poisoned training part and `changed` marks bool[N] its rows that are not as they were (added ones
+    too). What the attacker wants of a model trained on it is the answer `target`: for inputs with the `trigger` on
+    them (from raw inputs [N, ...] to the same), for the `aimed` inputs, or for inputs as they are. `source` is the one
+    class that this is for, None for every other class. All are None where any error will do.
     """
 
     samples: Samples
     changed: Tensor
     trigger: Callable[[Tensor], Tensor] | None = None
+    aimed: Samples | None = None
     target: int | None = None
     source: int | None = None
 
@@ -83,6 +86,20 @@ class Poison(Protocol):
 
         Raises:
             Incompatible: it cannot be done to this data or model.
+        """
+        ...
+
+
+class Cleaner(Protocol):
+    """A search for poisoned rows in a training part, with a model that was trained on it."""
+
+    def __call__(self, model: Model, train: TrainingData, *, rng: Generator) -> Tensor:
+        """Return float[N], one score for each row of the training part: the larger, the more suspicious.
+
+        A row that is surely not as it was has the score infinity.
+
+        Raises:
+            Incompatible: it cannot work on this model or data.
         """
         ...
 

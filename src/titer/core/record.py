@@ -66,6 +66,17 @@ class Samples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignedManifest:
+    """Digests of the samples as they were when somebody signed them: the file's `text`, and the public `key` to trust.
+
+    `key` are the 32 bytes of an Ed25519 public key (RFC 8032), which comes from elsewhere than the file.
+    """
+
+    text: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """The three parts of one trial; no patient stands in two of them."""
 

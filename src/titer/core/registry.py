@@ -149,8 +149,8 @@ class Shelf:
 
 
 _NAMES = (
-    "attacks", "poisons", "tampers", "defenses", "certifiers", "detectors", "explainers", "modalities", "networks",
-    "estimators",
+    "attacks", "poisons", "cleaners", "tampers", "defenses", "certifiers", "detectors", "explainers", "modalities",
+    "networks", "estimators",
 )  # fmt: skip
 SHELVES: dict[str, Shelf] = {name: Shelf(name) for name in _NAMES}
 

@@ -36,6 +36,7 @@ def report_data(derived: Derived) -> dict[str, Any]:
         "certified": derived.certified,
         "detected": derived.detected,
         "explained": derived.explained,
+        "poisoned": derived.poisoned,
         "statistics": run.statistics,
         "skipped": run.skipped,
         "costs": run.costs,

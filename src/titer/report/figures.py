@@ -58,7 +58,9 @@ class Dot:
     doubted: bool
 
 
-def curves(name: str, series: Sequence[Series], x_label: str, y_label: str, caption: str) -> Figure:
+def curves(
+    name: str, series: Sequence[Series], x_label: str, y_label: str, caption: str, last: str = "At the largest budget"
+) -> Figure:
     """Draw shares against a budget, with a confidence band around each line; `name` is the figure's own."""
     high = max((x for one in series for x, _ in one.points), default=1.0) or 1.0
     drawn = [(line, [(x, one) for x, one in line.points if one.mean is not None]) for line in series]
@@ -76,7 +78,7 @@ def curves(name: str, series: Sequence[Series], x_label: str, y_label: str, capt
             kind = marker(line.style) | {"linewidth": 2, "linestyle": dashes(line.style)}
             axes.plot(*places, **kind, zorder=3 - 0.01 * line.style)
         ends = [f"{line.name} {percent(points[-1][1].mean)}" for line, points in drawn if points]
-        label = f"{caption} At the largest budget: {'; '.join(ends)}."
+        label = f"{caption} {last}: {'; '.join(ends)}."
         picture = svg.inline(drawing, role="img", aria_label=label)
     return Figure(picture, caption, legend(name, [(line.style, line.name, False) for line in series]))
 

@@ -16,7 +16,7 @@ from titer.report.examples import Example, read_example
 
 FORMAT_VERSION = 1
 ANY_ERROR = "any-error"
-STUDIES = ("certification", "detection", "explanation", "transfer")
+STUDIES = ("certification", "detection", "explanation", "transfer", "poisoning")
 
 _OUTCOME_COLUMNS = [
     "run", "cell", "trial", "model", "defense", "source", "attack", "threat", "threat_family", "norm", "eps", "unit",
@@ -76,7 +76,7 @@ class RunFolder:
         costs: `costs.json`.
         skipped: the cells of `skipped.json`.
         examples: the clean and adversarial pairs, in the order of their file names.
-        studies: what the plan asked besides attacks: certification, detection, explanation; empty in older runs.
+        studies: what the plan asked besides attacks, by the names in `STUDIES`; empty in older runs.
     """
 
     path: Path

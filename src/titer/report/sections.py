@@ -18,6 +18,9 @@ from titer.report.load import RunFolder
 from titer.report.marks import Figure
 from titer.report.numbers import Numbers
 from titer.report.panels import panels
+from titer.report.poisoned import PoisonedNumbers, poisoned
+from titer.report.poisoned_page import first_page as poisoned_first_page
+from titer.report.poisoned_page import poisoned_context
 from titer.report.provenance import facts, provenance, tested
 from titer.report.queries import QueryRow, query_rows
 from titer.report.ranking import Ranking, ranking_table, rankings, weak_sentences
@@ -53,6 +56,7 @@ class Derived:
     detected: Detected | None
     explained: Explained | None
     sharing: tuple[Sharing, ...]
+    poisoned: PoisonedNumbers | None
 
 
 def derive(run: RunFolder) -> Derived:
@@ -60,7 +64,9 @@ def derive(run: RunFolder) -> Derived:
     study, numbers = read_study(run), Numbers(run)
     tallies = tally(run, study)
     findings, watched = find(run, study, numbers, tallies), detected(run, study)
-    findings = replace(findings, cautions=(*findings.cautions, *first_page(watched, study)))
+    planted = poisoned(run, study)
+    said = (*first_page(watched, study), *poisoned_first_page(planted, study))
+    findings = replace(findings, cautions=(*findings.cautions, *said))
     return Derived(
         run=run,
         study=study,
@@ -79,6 +85,7 @@ def derive(run: RunFolder) -> Derived:
         detected=watched,
         explained=explained(run, study),
         sharing=sharing(run),
+        poisoned=planted,
     )
 
 
@@ -127,13 +134,14 @@ def context(derived: Derived) -> dict[str, Any]:
 
 
 def _studies(derived: Derived) -> dict[str, Any]:
-    """Return what is shown of certificates, detectors and explanations; None for what the plan did not ask."""
+    """Return what is shown of certificates, detectors, explanations and poisons; None for what the plan did not ask."""
     study = derived.study
     return {
         "certified": certified_context(derived.certified, study),
         "detected": detected_context(derived.detected, study),
         "explained": explained_context(derived.explained, derived.run, study),
         "sharing": sharing_context(derived.sharing, study),
+        "poisoned": poisoned_context(derived.poisoned, study, derived.run.path),
     }
 
 

@@ -41,7 +41,7 @@ def settled(threat: Threat, x_adv: Tensor, x: Tensor, *, free: bool) -> Tensor:
     outside = ~threat.contains(near, x)
     if not bool(outside.any()):
         return near
-    step = max(rule.step for rule in threat.domain if isinstance(rule, Rule) and rule.rounds)
+    step = max(getattr(rule, "step", 1.0) for rule in threat.domain if getattr(rule, "rounds", False))
     short = _ruled(threat, x + ((x_adv - x) / step * (1 + _ROUNDING)).trunc() * step, x)
     near = torch.where(per_row(outside, near), short, near)
     outside = (~threat.contains(near, x)).nonzero().flatten()

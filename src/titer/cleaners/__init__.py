@@ -1,0 +1,1 @@
+"""Shelf: searches for poisoned rows of a training set, one file each."""
