@@ -47,6 +47,7 @@ SHELF_PAGES = {
     "detectors": REFERENCE / "detectors.md",
     "explainers": REFERENCE / "explainers.md",
     "modalities": PLAN,
+    "tampers": REFERENCE / "tampers.md",
     "networks": PLAN,
 }
 PLUGINS = [

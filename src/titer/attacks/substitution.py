@@ -39,7 +39,7 @@ def substitution(*, tries: Count = 16, beam: Count = 4, refine: Natural = 1) -> 
 
     Args:
         tries: replacements tried a step, for each input of the beam.
-        beam: inputs that go on after each step.
+        beam: inputs of the largest margin that go on after each step, beside one that follows the gradient alone.
         refine: further steps, as a multiple of the steps that the budget takes.
     """
 
@@ -48,7 +48,7 @@ def substitution(*, tries: Count = 16, beam: Count = 4, refine: Natural = 1) -> 
         steps = (1 + refine) * min(int(threat.budget.eps), x.shape[1:].numel())
         found = x.clone()
         for block in blocks(model, x, y, threat, rng):
-            for rows in _parts(block, beam * tries * options.shape[0]):
+            for rows in _parts(block, (beam + 1) * tries * options.shape[0]):
                 found[rows.at] = _searched(rows, _Search(options=options, tries=tries, beam=beam, steps=steps))
         return found
 
@@ -97,11 +97,11 @@ def _searched(rows: Rows, search: _Search) -> Tensor:
     values = torch.full((len(rows), 1), torch.finfo(torch.float32).min, device=rows.x.device)
     for _ in range(search.steps):
         candidates, legal = _candidates(rows, beams, search)
-        logits = rows.many_logits(candidates)
-        values = torch.cat([_margins(rows, logits).masked_fill(~legal, -float("inf")), values], 1)
-        beams, values = _best(torch.cat([candidates, beams], 1), values, search.beam)
+        margins = _margins(rows, rows.many_logits(candidates)).masked_fill(~legal, -float("inf"))
+        lane = (beams.shape[1] - 1) * (candidates.shape[1] // beams.shape[1])
+        beams, values = _next(torch.cat([candidates, beams], 1), torch.cat([margins, values], 1), lane, search.beam)
         found[live] = beams[:, 0]
-        # A row whose best find stands at a margin below 0 has not won: no forward pass is spent on it.
+        # Where no margin reaches 0 nothing has won: no forward pass is spent on a look.
         keep = ~(values[:, 0] >= 0)
         promising = (~keep).nonzero().flatten()
         if len(promising):
@@ -110,6 +110,17 @@ def _searched(rows: Rows, search: _Search) -> Tensor:
         if not len(live):
             break
     return found
+
+
+def _next(inputs: Tensor, values: Tensor, lane: int, count: int) -> tuple[Tensor, Tensor]:
+    """Return the inputs that go on: the `count` best, and the one that the gradient alone leads to, at place `lane`.
+
+    The best ones stop where no single replacement helps; what the gradient takes next leads past such a place.
+    """
+    best, worth = _best(inputs, values, count)
+    blind, its = inputs[:, lane : lane + 1], values[:, lane : lane + 1]
+    dead = (its == -float("inf")).view(-1, 1, *[1] * (inputs.dim() - 2))
+    return torch.cat([best, torch.where(dead, best[:, :1], blind)], 1), torch.cat([worth, its], 1)
 
 
 def _margins(rows: Rows, logits: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Generator
 
 from titer.core.errors import Incompatible
-from titer.core.plugins import Count, Natural, tamper
+from titer.core.plugins import Count, tamper
 from titer.core.protocols import Tamper, Tampered
 from titer.tampers._dicom import edited
 from titer.tampers._draws import number
@@ -25,7 +25,7 @@ from titer.tampers._pixels import Grey, body, disc, in_one_slice
 )
 def slice_lesion_add(
     *,
-    slice: Natural | None = None,  # noqa: A002 - the field's word
+    slice: Annotated[int | None, Field(ge=0)] = None,  # noqa: A002 - the field's word
     radius: Count = 8,
     contrast: Annotated[float, Field(ge=-1, le=1)] = 0.5,
 ) -> Tamper:

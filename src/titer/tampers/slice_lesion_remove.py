@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Generator
 
 from titer.core.errors import Incompatible, SpecError
-from titer.core.plugins import Natural, tamper
+from titer.core.plugins import tamper
 from titer.core.protocols import Tamper, Tampered
 from titer.tampers._dicom import edited
 from titer.tampers._pixels import Grey, body, disc, in_one_slice
@@ -24,9 +24,9 @@ from titer.tampers._pixels import Grey, body, disc, in_one_slice
 )
 def slice_lesion_remove(
     *,
-    slice: Natural | None = None,  # noqa: A002 - the field's word
-    row: Natural | None = None,
-    column: Natural | None = None,
+    slice: Annotated[int | None, Field(ge=0)] = None,  # noqa: A002 - the field's word
+    row: Annotated[int | None, Field(ge=0)] = None,
+    column: Annotated[int | None, Field(ge=0)] = None,
     radius: Annotated[int, Field(ge=1, le=64)] = 8,
 ) -> Tamper:
     """Replace a disc of one slice by what its rim leads to (harmonic inpainting), with the rim's grain.
