@@ -1,21 +1,24 @@
-"""AnnData files (.h5ad): rows are samples, columns are genes; the matrix is read in blocks, and nothing else of it."""
+"""AnnData files (.h5ad): rows are samples, columns are genes; the matrix comes in blocks from a process of its own."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+import atexit
+import json
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from threading import Timer
+from typing import Any, NoReturn
 
 import numpy as np
 
-from titer.core.errors import SpecError, TiterError
+from titer.core.errors import SpecError
 from titer.core.extras import need
 from titer.modalities._matrix import Matrix, Wanted, sorted_columns
 
-_BLOCK_VALUES = 2**22
-_PACKED = 2_000
-_SMALL = 2**20
+_PATIENCE = 300.0
+"""Seconds that one answer may take: a damaged file may keep HDF5 busy for ever."""
 
 
 def read_h5ad(path: Path, wanted: Wanted, where: str) -> Matrix:
@@ -24,39 +27,27 @@ def read_h5ad(path: Path, wanted: Wanted, where: str) -> Matrix:
     Raises:
         SpecError: a damaged file, or one that is no AnnData of samples by genes.
     """
-    h5py, io = need("h5py", "omics"), need("anndata.io", "omics")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of older versions of the format, which are read all the same
-            with h5py.File(path, "r") as file:
-                return _read(file, io, path, wanted, where)
-    except TiterError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a damaged file makes HDF5 and anndata raise a dozen kinds of error
-        reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
-        raise SpecError(f"{where} = {str(path)!r} is no AnnData file that can be read: {reason}") from None
-
-
-def _read(file: Any, io: Any, path: Path, wanted: Wanted, where: str) -> Matrix:
-    for name in ("obs", "var", "X"):
-        if name not in file:
-            raise SpecError(f"{where} = {str(path)!r} is no AnnData file: it has no {name}")
-    _refuse_bombs(file, path, where)
-    obs, var = io.read_elem(file["obs"]), io.read_elem(file["var"])
-    genes = [str(one) for one in var.index]
-    titles = [str(one) for one in obs.columns]
+    need("h5py", "omics")
+    request = {"path": str(path.resolve()), "layer": wanted.layer, "columns": [*wanted.needed, *wanted.optional]}
+    reader = _Reader.shared()
+    names = reader.ask(request | {"what": "names"}, path, where)
+    genes, titles, ids = names["genes"], names["titles"], names["ids"]
     both = sorted(set(genes) & set(titles))
     if both:
         raise SpecError(f"{where} = {str(path)!r} calls an obs column and a gene {both[0]!r}: rename one of them")
     words, kept = sorted_columns([*titles, *genes], path.name, _without_other_columns(titles, wanted), where)
+    if names["shape"] != [len(ids), len(genes)] or any(len(names["columns"][word]) != len(ids) for word in words):
+        raise SpecError(
+            f"{where} = {str(path)!r}: the matrix is {names['shape']}, obs and var say {[len(ids), len(genes)]}"
+        )
+    x = reader.values(request | {"what": "values"}, (len(ids), len(genes)), path, where)
     places = [i - len(titles) for i in kept]
-    x = _values(_matrix(file, io, wanted.layer, path, where), (len(obs), len(genes)), path, where)
     return Matrix(
         place=path.name,
-        ids=tuple(str(one) for one in obs.index),
+        ids=tuple(ids),
         features=tuple(genes[i] for i in places),
         x=x if len(places) == len(genes) else x[:, places],
-        columns={title: [str(value).strip() for value in obs[title]] for title in words},
+        columns={word: names["columns"][word] for word in words},
     )
 
 
@@ -68,35 +59,93 @@ def _without_other_columns(titles: list[str], wanted: Wanted) -> Wanted:
     )
 
 
-def _matrix(file: Any, io: Any, layer: str | None, path: Path, where: str) -> Any:
-    found = file["X"] if layer is None else file.get(f"layers/{layer}")
-    if found is None:
-        raise SpecError(f"data.layer = {layer!r}: {where} = {str(path)!r} has no such layer")
-    return found if hasattr(found, "shape") else io.sparse_dataset(found)
+class _Reader:
+    """The process that reads, started when first asked and again after a file has killed it."""
 
+    _shared: _Reader | None = None
 
-def _values(found: Any, shape: tuple[int, int], path: Path, where: str) -> np.ndarray:
-    """Return the matrix as float32, read in blocks of rows."""
-    if tuple(found.shape) != shape:
-        raise SpecError(f"{where} = {str(path)!r}: X is {tuple(found.shape)}, obs and var say {shape}")
-    x = np.empty(shape, dtype=np.float32)
-    for rows in _blocks(shape):
-        block = found[rows]
-        x[rows] = block.toarray() if hasattr(block, "toarray") else block
-    return x
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
 
+    @classmethod
+    def shared(cls) -> _Reader:
+        """Return the one of this process."""
+        if cls._shared is None:
+            cls._shared = cls()
+            atexit.register(cls._shared.end)
+        return cls._shared
 
-def _blocks(shape: tuple[int, int]) -> Iterator[slice]:
-    step = max(1, _BLOCK_VALUES // max(shape[1], 1))
-    return (slice(start, start + step) for start in range(0, shape[0], step))
+    def end(self) -> None:
+        """End the process, where there is one, and close its pipes."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
+    def ask(self, request: dict[str, Any], path: Path, where: str) -> dict[str, Any]:
+        """Return the first answer; SpecError where the file cannot be read, or kills its reader."""
+        process = self._running()
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # it has died: the answer says so
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        return self._answer(path, where)
 
-def _refuse_bombs(file: Any, path: Path, where: str) -> None:
-    """Refuse a file that claims far more than it can hold, before memory is asked for."""
-    limit = max(_SMALL, _PACKED * path.stat().st_size)
+    def values(self, request: dict[str, Any], shape: tuple[int, int], path: Path, where: str) -> np.ndarray:
+        """Return the matrix, float32 of the shape."""
+        x = np.empty(shape, dtype=np.float32)
+        bytes_of, done = memoryview(x.reshape(-1).view(np.uint8)), 0
+        answer = self.ask(request, path, where)
+        while "block" in answer:
+            end = done + int(answer["block"])
+            if end > len(bytes_of) or self._filled(bytes_of[done:end]) < end - done:
+                self._refuse(path, where, "its matrix ends early, or goes on beyond its shape")
+            done = end
+            answer = self._answer(path, where)
+        if done != len(bytes_of):
+            self._refuse(path, where, "its matrix ends early")
+        return x
 
-    def look(name: str, one: Any) -> None:
-        if getattr(one, "dtype", None) is not None and one.size is not None and one.size * one.dtype.itemsize > limit:
-            raise SpecError(f"{where} = {str(path)!r}: its {name!r} claims {one.size} values, more than the file holds")
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self.end()
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "titer.modalities._h5ad_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
 
-    file.visititems(look)
+    def _answer(self, path: Path, where: str) -> dict[str, Any]:
+        process = self._running()
+        assert process.stdout is not None
+        watch = Timer(_PATIENCE, process.kill)
+        watch.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            watch.cancel()
+        if not line:
+            self._refuse(path, where, "HDF5 fails on it")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise SpecError(f"{where} = {str(path)!r} is no AnnData file that can be read: {answer['error']}")
+        return answer
+
+    def _filled(self, place: memoryview) -> int:
+        """Fill the place; return how many bytes came."""
+        process, came = self._running(), 0
+        assert process.stdout is not None
+        while came < len(place):
+            count = process.stdout.readinto(place[came:])  # type: ignore[attr-defined]
+            if not count:
+                break
+            came += count
+        return came
+
+    def _refuse(self, path: Path, where: str, reason: str) -> NoReturn:
+        """End the process, whose answers are out of step, and raise."""
+        self.end()
+        raise SpecError(f"{where} = {str(path)!r} is no AnnData file that can be read: {reason}")

@@ -21,6 +21,7 @@ Floats = npt.NDArray[np.float64]
 _GENES = 16
 _POINTS = 400
 _NAMED = 5
+_NAME_ROOM = 0.07
 _ROW = 19
 _HEAD = 26
 _LEFT = 116
@@ -52,8 +53,9 @@ class _Profile:
 
     @property
     def changed(self) -> npt.NDArray[np.int64]:
-        """Places of the changed features, the largest change first."""
-        order: npt.NDArray[np.int64] = np.argsort(-np.abs(self.change), kind="stable")
+        """Places of the changed features, the largest change first; of equal ones, what tells the classes apart."""
+        apart = self.apart if self.apart.size else np.zeros_like(self.change)
+        order: npt.NDArray[np.int64] = np.lexsort((-apart, -np.abs(self.change).round(2)))
         return order[self.adversarial[order] != self.clean[order]]
 
 
@@ -154,12 +156,25 @@ def _volcano(profile: _Profile, key: str) -> Markup:
         axes.set(xlim=(-far, far), ylim=(0, max(float(apart.max()), 1.0) * 1.15))
         axes.set(xlabel="Change (SD)", ylabel="\N{MINUS SIGN}log10 p between classes")
         axes.grid(axis="y")
-        for place in np.argsort(-np.abs(change) * apart, kind="stable")[:_NAMED]:
-            at = (float(change[place]), float(apart[place]))
+        for place in _told_apart(change, apart):
+            at, side = (float(change[place]), float(apart[place])), "right" if change[place] > 0 else "left"
             name = _short(profile.names[chosen[place]], _LONGEST)
-            axes.annotate(name, at, (0, 5), textcoords="offset points", ha="center", fontsize=9)
+            axes.annotate(name, at, (0, 5), textcoords="offset points", ha=side, fontsize=9)
         words = f"Change of {len(chosen)} {profile.what}s in standard deviations against minus log10 of the ANOVA's p."
         return svg.inline(drawing, role="img", aria_label=words)
+
+
+def _told_apart(change: Floats, apart: Floats) -> list[int]:
+    """Return the points to name: those that matter most, none so near another that their names would overlap."""
+    named: list[int] = []
+    room = _NAME_ROOM * max(float(apart.max()), 1.0)
+    for place in np.argsort(-np.abs(change) * apart, kind="stable"):
+        near = (one for one in named if (change[one] > 0) == (change[place] > 0))
+        if all(abs(apart[one] - apart[place]) > room for one in near):
+            named.append(int(place))
+        if len(named) == _NAMED:
+            break
+    return named
 
 
 def _spoken(profile: _Profile, chosen: npt.NDArray[np.int64]) -> str:
@@ -171,4 +186,5 @@ def _spoken(profile: _Profile, chosen: npt.NDArray[np.int64]) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    """Return the end of a long name: what genes and probes differ in stands there."""
+    return text if len(text) <= most else "…" + text[1 - most :]
