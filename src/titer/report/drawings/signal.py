@@ -19,13 +19,16 @@ from titer.report.format import general
 Floats = npt.NDArray[np.float64]
 
 _SPEED, _GAIN, _BOX = 25.0, 10.0, 5
-_FACTORS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+_FACTORS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _TALLEST = 5.0
 """Height of the magnified difference above and below its line at the most."""
 
 _MOST_POINTS = 1500
 _PIXELS = 400
 """Width of a panel on a screen, which text and lines are sized for."""
+
+_BEYOND = 0.5
+"""How far beyond the clean signal's range the paper reaches, in mV: a spike is cut off there."""
 
 _MARGIN = 5.0
 _PAPER, _FINE, _COARSE = "#c8102e", 0.22, 0.5
@@ -34,11 +37,15 @@ _CLEAN, _ATTACKED = "var(--s0)", "var(--s2)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Lead:
-    """One lead's place on the paper: where it begins, where its zero lies, and where that of its difference does."""
+    """One lead and its place on the paper: where it begins, where its zero lies, and where that of its difference does.
+
+    `seen` is the attacked signal, cut off where it leaves the paper.
+    """
 
     name: str
     clean: Floats
     attacked: Floats
+    seen: Floats
     top: float
     zero: float
     apart: float
@@ -58,41 +65,41 @@ def draw(example: Example, index: int) -> Drawing:
     width = _boxes(max(duration + 2 * _MARGIN, height * 0.9))
     pixel = width / _PIXELS
     marks = [_grid(width, height), *(_traces(lead, duration, factor, pixel) for lead in leads)]
-    label = f"ECG trace, clean and attacked, and their difference times {factor}"
+    label = f"ECG trace, clean and attacked, and their difference times {factor:g}"
     body = Markup("").join(marks)
     return Drawing(
         markup=Markup(
             '<svg class="chart" viewBox="0 0 {w} {h}" role="img" aria-label="{label}" '
             'style="width:100%;height:auto;max-width:{most}px">{body}</svg>'
         ).format(w=_short(width), h=_short(height), label=label, most=_PIXELS + 120, body=body),
-        note=_note(rate, factor, clean.shape[1]),
+        note=_note(rate, factor, clean.shape[1], cut=any(bool((lead.seen != lead.attacked).any()) for lead in leads)),
     )
 
 
-def _note(rate: float, factor: int, samples: int) -> str:
+def _note(rate: float, factor: float, samples: int, *, cut: bool) -> str:
     time = "25 mm/s" if rate else "sampling rate not known"
     thinned = f"; every {_stride(samples)}th sample is drawn" if _stride(samples) > 1 else ""
+    spikes = f"; spikes are cut off {_BEYOND:g} mV beyond the clean trace" if cut else ""
     return (
         f"{time}, 10 mm/mV, enlarged: a large square is 0.2 s and 0.5 mV. Black: clean. Orange: attacked. "
-        f"Below: the difference × {factor}, a large square is {general(0.5 / factor, 3)} mV{thinned}."
+        f"Below: the difference × {factor:g}, a large square is {general(0.5 / factor, 3)} mV{thinned}{spikes}."
     )
 
 
-def _factor(largest: float) -> int:
+def _factor(largest: float) -> float:
     """Return the largest round factor that keeps the difference within its strip."""
-    return max([one for one in _FACTORS if largest * one * _GAIN <= _TALLEST] or [1])
+    return max([one for one in _FACTORS if largest * one * _GAIN <= _TALLEST] or _FACTORS[:1])
 
 
-def _placed(names: list[str], clean: Floats, attacked: Floats, factor: int) -> tuple[list[_Lead], float]:
+def _placed(names: list[str], clean: Floats, attacked: Floats, factor: float) -> tuple[list[_Lead], float]:
     """Return the leads one below the other, each zero on a thick line, and the height of the paper."""
     leads, top = [], 0.0
     for name, before, after in zip(names, clean, attacked, strict=True):
-        both = np.concatenate([before, after]) * _GAIN
-        zero = top + _BOX + _boxes(max(float(both.max()), 0.0))
-        strip = _boxes(float(np.abs(after - before).max()) * factor * _GAIN)
-        apart = zero + _boxes(max(-float(both.min()), 0.0)) + max(strip, _BOX)
-        leads.append(_Lead(name=name, clean=before, attacked=after, top=top, zero=zero, apart=apart))
-        top = apart + max(strip, _BOX)
+        seen = np.clip(after, before.min() - _BEYOND, before.max() + _BEYOND)
+        zero = top + _BOX + _boxes(max(float(seen.max()), float(before.max()), 0.0) * _GAIN)
+        apart = zero + _boxes(-min(float(seen.min()), float(before.min()), 0.0) * _GAIN) + _BOX
+        leads.append(_Lead(name=name, clean=before, attacked=after, seen=seen, top=top, zero=zero, apart=apart))
+        top = apart + _BOX
     return leads, top
 
 
@@ -111,18 +118,18 @@ def _grid(width: float, height: float) -> Markup:
     return Markup("").join(parts)
 
 
-def _traces(lead: _Lead, duration: float, factor: int, pixel: float) -> Markup:
+def _traces(lead: _Lead, duration: float, factor: float, pixel: float) -> Markup:
     """Return one lead: its name, both traces, the line of no difference, and the magnified difference."""
     change = (lead.attacked - lead.clean) * factor
     lines = [
         _line(lead.clean, lead.zero, duration, _CLEAN, 2.6),
-        _line(lead.attacked, lead.zero, duration, _ATTACKED, 1.3),
+        _line(lead.seen, lead.zero, duration, _ATTACKED, 1.3),
         _line(np.zeros(2), lead.apart, duration, "var(--soft)", 0.8),
         _line(change, lead.apart, duration, _ATTACKED, 1.3),
     ]
     texts = [
         _text(lead.name, lead.top + 15 * pixel, pixel),
-        _text(f"difference × {factor}", lead.apart - _BOX + 15 * pixel, pixel),
+        _text(f"difference × {factor:g}", lead.apart - _BOX + 15 * pixel, pixel),
     ]
     return Markup("").join([*lines, *texts])
 
