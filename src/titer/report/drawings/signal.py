@@ -60,7 +60,7 @@ def draw(example: Example, index: int) -> Drawing:
     if len(names) != len(clean):
         names = [f"lead {i + 1}" for i in range(len(clean))]
     factor = _factor(float(np.abs(attacked - clean).max()))
-    leads, height = _placed(names, clean, attacked, factor)
+    leads, height = _placed(names, clean, attacked)
     duration = clean.shape[1] / rate * _SPEED if rate else float(2 * _BOX)
     width = _boxes(max(duration + 2 * _MARGIN, height * 0.9))
     pixel = width / _PIXELS
@@ -91,7 +91,7 @@ def _factor(largest: float) -> float:
     return max([one for one in _FACTORS if largest * one * _GAIN <= _TALLEST] or _FACTORS[:1])
 
 
-def _placed(names: list[str], clean: Floats, attacked: Floats, factor: float) -> tuple[list[_Lead], float]:
+def _placed(names: list[str], clean: Floats, attacked: Floats) -> tuple[list[_Lead], float]:
     """Return the leads one below the other, each zero on a thick line, and the height of the paper."""
     leads, top = [], 0.0
     for name, before, after in zip(names, clean, attacked, strict=True):
