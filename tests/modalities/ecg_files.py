@@ -22,9 +22,8 @@ def write_record(folder: Path, name: str, *, beats: int = 12, rate: int = RATE, 
         wide = 30 if symbol == "V" else 6
         signal[:, 0] += np.exp(-(((np.arange(len(signal)) - peak) / wide) ** 2))
     settings: dict[str, Any] = {"fmt": ["212", "212"], "adc_gain": [200.0, 200.0], "baseline": [0, 0]} | changes
-    wfdb.wrsamp(
-        name, fs=rate, units=["mV", "mV"], sig_name=["MLII", "V1"], p_signal=signal, write_dir=str(folder), **settings
-    )
+    settings |= {"units": ["mV", "mV"], "sig_name": ["MLII", "V1"], "p_signal": signal}
+    wfdb.wrsamp(name, fs=rate, write_dir=str(folder), **settings)
     wfdb.wrann(name, "atr", peaks, symbol=symbols, write_dir=str(folder))
 
 
