@@ -18,9 +18,9 @@ def write_record(folder: Path, name: str, *, beats: int = 12, rate: int = RATE, 
     signal = 0.05 * rng.standard_normal((beats * EVERY + 100, 2)) + 0.3
     peaks = EVERY // 2 + EVERY * np.arange(beats)
     symbols = ["V" if i % 4 == 3 else "N" for i in range(beats)]
+    near = np.arange(-EVERY // 2, EVERY // 2)
     for peak, symbol in zip(peaks, symbols, strict=True):
-        wide = 30 if symbol == "V" else 6
-        signal[:, 0] += np.exp(-(((np.arange(len(signal)) - peak) / wide) ** 2))
+        signal[peak + near, 0] += np.exp(-((near / (30 if symbol == "V" else 6)) ** 2))
     settings: dict[str, Any] = {"fmt": ["212", "212"], "adc_gain": [200.0, 200.0], "baseline": [0, 0]} | changes
     settings |= {"units": ["mV", "mV"], "sig_name": ["MLII", "V1"], "p_signal": signal}
     wfdb.wrsamp(name, fs=rate, write_dir=str(folder), **settings)

@@ -102,7 +102,7 @@ def test_stored_values_may_carry_their_rounding_and_others_no_noise() -> None:
 
 def test_budget_and_band_hold_together_and_nearly_all_of_the_budget_is_used() -> None:
     x, one = rows(40), threat(0.05, RULE)
-    wild = x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).sign()
+    wild = x + 2 * RULE.along(torch.randn(x.shape, generator=torch.Generator().manual_seed(1)))
     found = one.project(wild, x)
     assert bool(one.contains(found, x).all())
     assert float((found - x).abs().flatten(1).amax(1).min()) > 0.98 * 0.05
