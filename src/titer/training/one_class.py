@@ -43,7 +43,9 @@ class OneClass:
 
     def loss(self, net: nn.Module, logits: Logits, x: Tensor, y: Tensor, rng: Generator) -> Tensor:  # noqa: ARG002
         """Return the mean score of the batch's normal rows."""
-        return _scores(net, logits(x))[y == NORMAL].mean() if bool((y == NORMAL).any()) else 0.0 * logits(x).sum()
+        normal = x[y == NORMAL]
+        # A batch without a normal row teaches nothing, but the optimiser's step needs a graph.
+        return _scores(net, logits(normal)).mean() if len(normal) else 0.0 * logits(x).sum()
 
     def score(self, net: nn.Module, logits: Logits, part: Samples, rng: Generator) -> float:  # noqa: ARG002
         """Return minus the mean score of the validation part's normal rows."""
