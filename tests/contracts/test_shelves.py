@@ -74,6 +74,12 @@ def test_clean_data_keep_their_own_rules(name, titer_data):
     assert data.source
 
 
+SIDES = {"ecg-cnn": (32,), "gru": (32,)}
+"""Of networks that are not for images."""
+CLASSES = {"anomaly-autoencoder": 2}
+"""Of networks that are not for any number of them."""
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -85,9 +91,10 @@ def test_clean_data_keep_their_own_rules(name, titer_data):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_network_builds_and_sends_a_gradient_back(name, channels):
     torch.manual_seed(0)
-    net = make("networks", name)((channels, 32, 32), 3).eval()
-    x = torch.rand(2, channels, 32, 32, requires_grad=True)
+    sides, classes = SIDES.get(name, (32, 32)), CLASSES.get(name, 3)
+    net = make("networks", name)((channels, *sides), classes).eval()
+    x = torch.rand(2, channels, *sides, requires_grad=True)
     out = net(x)
-    assert tuple(out.shape) in ((2, 3), (2, 3, 32, 32))
+    assert tuple(out.shape) in ((2, classes), (2, classes, *sides))
     assert bool(out.isfinite().all())
     assert bool((torch.autograd.grad(out.sum(), x)[0] != 0).any())

@@ -31,7 +31,7 @@ from titer.engine.fast import Precision
 Transfer = Literal["undefended", "all", "none"]
 """Whose adversarial inputs the other defended models of the same model are shown as well."""
 
-_PATHS = ("folder", "labels", "file", "test_file", "protected")
+_PATHS = ("folder", "labels", "file", "test_file", "protected", "patients")
 
 
 class _Table(BaseModel):

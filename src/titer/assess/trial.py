@@ -32,6 +32,7 @@ from titer.threats.balls import ball
 from titer.threats.naming import goal
 from titer.training.loop import fit
 from titer.training.objectives import standard
+from titer.training.one_class import own_objective
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,8 @@ class Trial:
             return model
         data = self.training_data(self.plan.training)
         assert model.net is not None
-        return fit(model, model.net, data, standard(data), seed=derive(self._base_seed(spec), "training"))
+        objective = own_objective(model.net, data) or standard(data)
+        return fit(model, model.net, data, objective, seed=derive(self._base_seed(spec), "training"))
 
     def defended(self, spec: ModelSpec, chain: tuple[Spec, ...]) -> Model:
         """Return the model behind a chain of defences, applied in order.

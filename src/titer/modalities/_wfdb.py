@@ -22,8 +22,8 @@ BEATS = ("N", "L", "R", "B", "A", "a", "J", "S", "V", "r", "F", "e", "j", "n", "
 """WFDB's annotation symbols that mark a beat."""
 
 _VENTRICULAR = "premature ventricular beat"
-_PIECE = 2**18
-"""Samples of a record that are in memory at once, a few seconds more where beats lie close."""
+_PIECE = 2**15
+"""Samples of a record that are in memory at once, and one beat more."""
 
 _MOST_BYTES = 2**26
 _REASON = 100

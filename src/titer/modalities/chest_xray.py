@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from titer.core.errors import SpecError
 from titer.core.plugins import modality
 from titer.core.protocols import Modality
-from titer.core.record import ClinicalData, Samples
-from titer.modalities._checks import checked, samples
-from titer.modalities._files import DataFile, fetch, read_npz
-from titer.modalities._images import RANGES, grey_box, image_units
+from titer.core.record import ClinicalData
+from titer.modalities._checks import checked
+from titer.modalities._files import fetch
+from titer.modalities._images import grey_box, image_units
+from titer.modalities._pneumonia import FILE, RANGE, SOURCE, pneumonia_parts
 
-FILES = (
-    DataFile(
-        place="chest_xray/pneumoniamnist_28.npz",
-        address="https://zenodo.org/records/10519652/files/pneumoniamnist.npz",
-        digest="md5:28209eda62fecd6e6a2d98b1501bb15f",
-        licence="CC BY 4.0",
-    ),
-)
-_RANGE = RANGES["uint8"]
-_SHAPE = (28, 28)
-_PARTS = {"train": "train", "val": "validation", "test": "test"}
+FILES = (FILE,)
 
 
 @modality("chest-xray")
@@ -36,33 +24,16 @@ def chest_xray() -> Modality:
                 name="chest-xray",
                 title="Paediatric chest X-rays (PneumoniaMNIST)",
                 kind="image",
-                source="Kermany et al. 2018, 10.17632/rscbjbr9sj; "
-                "Yang et al. 2023 (MedMNIST v2), 10.1038/s41597-022-01721-8",
+                source=SOURCE,
                 licence="CC BY 4.0",
                 classes=("normal", "pneumonia"),
                 positive=1,
                 pool=None,
-                fixed=_parts(path),
-                domain=(grey_box(_RANGE),),
-                units=image_units(_RANGE),
-                value_range=_RANGE,
+                fixed=pneumonia_parts(path),
+                domain=(grey_box(RANGE),),
+                units=image_units(RANGE),
+                value_range=RANGE,
             )
         )
 
     return load
-
-
-def _parts(path: Path) -> dict[str, Samples]:
-    """Return the three parts of the file; the release names no patients, so each image is its own."""
-    content = read_npz(path, "data file")
-    kinds = [(short, content.get(f"{short}_images"), content.get(f"{short}_labels")) for short in _PARTS]
-    parts = {}
-    for short, images, labels in kinds:
-        if images is None or labels is None or images.shape[1:] != _SHAPE or labels.size != len(images):
-            raise SpecError(
-                f"data file {str(path)!r} is not PneumoniaMNIST: {short}_images [N, 28, 28] and {short}_labels [N] "
-                "are needed"
-            )
-        ids = [f"{short}-{i:04d}" for i in range(len(images))]
-        parts[_PARTS[short]] = samples(images[:, None], labels.reshape(-1), ids=ids, patients=ids)
-    return parts

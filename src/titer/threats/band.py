@@ -60,7 +60,7 @@ class BandLimit:
         change = x_adv - x
         # What the sequences leave over bounds the energy above: for what `project` returned, no more is asked.
         rest = _length(change - self.along(change))
-        sure = (rest <= (SHARE**0.5 - _BASIS_SHARE**0.5) * _length(change)).flatten(1).all(1)
+        sure: Tensor = (rest <= (SHARE**0.5 - _BASIS_SHARE**0.5) * _length(change)).flatten(1).all(1)
         if bool(sure.all()):
             return sure
         open_rows = ~sure
