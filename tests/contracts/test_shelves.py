@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from titer.core.lexicon import ReadsWords
 from titer.core.plugins import make
 from titer.core.registry import SHELVES
 
@@ -79,6 +80,8 @@ def test_clean_data_keep_their_own_rules(name, titer_data):
 def test_every_network_builds_and_sends_a_gradient_back(name, channels):
     torch.manual_seed(0)
     net = make("networks", name)((channels, 32, 32), 3).eval()
+    if isinstance(net, ReadsWords):
+        return  # tests/networks/test_note_transformer.py: word ids have no gradient
     x = torch.rand(2, channels, 32, 32, requires_grad=True)
     out = net(x)
     assert tuple(out.shape) in ((2, 3), (2, 3, 32, 32))
