@@ -70,12 +70,12 @@ def test_it_wins_exactly_where_the_best_substitutes_win(spec, note, words, won):
 
 @every_attack
 def test_a_note_is_left_as_soon_as_it_is_won(spec):
-    x = torch.tensor([[1.0, 7, 7, 7, 7, 0], [1, 1, 7, 0, 0, 0]])
+    x = torch.tensor([[1.0, 7, 0, 0, 0, 0], [1, 1, 7, 0, 0, 0], [1, 4, 4, 2, 2, 2]])
     result = _attacked(spec, x, _threat(6))
-    changed = (result.proposal.x_adv != x).sum(1).tolist()
     assert result.verdict.won.all()
-    assert changed[1] == 2
-    assert changed[0] == 1 or (isinstance(spec, dict) and "at_once" in spec)
+    changed = (result.proposal.x_adv != x).sum(1).tolist()
+    assert changed[:2] == [1, 2]
+    assert changed[2] < 4
 
 
 @every_attack

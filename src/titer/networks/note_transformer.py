@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _UNKNOWN = "[unknown]"
+_END = "_"
+"""Ends each word. The library's own suffix is numbered in the order of a hash, which differs from run to run."""
+
 _MOST_PIECES = 8
 """Pieces of a word that are read; the rest of a longer one is not."""
 
@@ -61,21 +64,19 @@ def pieces_of(lexicon: Lexicon, notes: Tensor, most: int) -> Tensor:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
     tokenizers = need("tokenizers", "text")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=_UNKNOWN, end_of_word_suffix="</w>"))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=most, special_tokens=["[none]", _UNKNOWN], show_progress=False, end_of_word_suffix="</w>"
-    )
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=most, special_tokens=["[none]", _UNKNOWN], show_progress=False)
     tokenizer.train_from_iterator((_text(lexicon, note) for note in notes), trainer)
     table = torch.zeros(len(lexicon), _MOST_PIECES, dtype=torch.int64)
-    for word, found in enumerate(tokenizer.encode_batch(list(lexicon))):
+    for word, found in enumerate(tokenizer.encode_batch([word and word + _END for word in lexicon])):
         ids = found.ids[:_MOST_PIECES]
         table[word, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
     return table
 
 
 def _text(lexicon: Lexicon, note: Tensor) -> str:
-    return " ".join(lexicon[int(word)] for word in note if word > 0)
+    return " ".join(lexicon[int(word)] + _END for word in note if word > 0)
 
 
 def _network(
