@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from titer.cli.main import app
+from titer.core.errors import SpecError
 
 PLAN = """
 name = "wards"
@@ -44,14 +45,14 @@ rules = ["typos"]
 
 [[defenses]]
 label = "hardened"
-defense = { name = "adversarial-training", norm = "l0", eps = 40, unit = "% of words", attack = { name = "hotflip", at_once = 3 }, epochs = 1 }
+defense = { name = "adversarial-training", norm = "l0", eps = 40, unit = "% of words", attack = "hotflip", epochs = 1 }
 
 [[defenses]]
 label = "noise"
 defense = { name = "randomized-smoothing", sigma = 1, unit = "words" }
 """
 OWN = {"heart": "wheezing gasping panting fainting", "bone": "limping aching bending twisting"}
-COMMON = ["yesterday", "the", "person", "arrived", "walking", "talking", "looking", "feeling", "quite", "somewhat", "rather", "entirely"]
+SAID_OF_ALL = "yesterday the person arrived walking talking looking feeling quite somewhat rather entirely"
 
 
 def _write(folder, plan=PLAN):
@@ -59,7 +60,7 @@ def _write(folder, plan=PLAN):
     lines = ["text,label"]
     for i in range(90):
         label = "heart" if i % 2 else "bone"
-        words = rng.choices(COMMON, k=14) + rng.choices(OWN[label].split(), k=3)
+        words = rng.choices(SAID_OF_ALL.split(), k=14) + rng.choices(OWN[label].split(), k=3)
         rng.shuffle(words)
         lines.append(f"{' '.join([*words, str(i)])},{label}")
     (folder / "notes.csv").write_text("\n".join(lines) + "\n")
@@ -137,5 +138,6 @@ def test_the_report_shows_marked_notes(run):
 def test_a_wrong_plan_is_refused_in_one_line(tmp_path, old, new, message):
     assert old in PLAN
     done = _run(_write(tmp_path, PLAN.replace(old, new)), "--out", str(tmp_path / "run"))
-    assert done.exit_code == 2
-    assert message in " ".join(done.output.split())
+    assert isinstance(done.exception, SpecError)
+    assert message in str(done.exception)
+    assert "\n" not in str(done.exception)
