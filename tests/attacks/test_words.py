@@ -29,7 +29,7 @@ class Sum(nn.Module):
         self.words = WordEmbedding(len(VALUES), 1)
         self.words.tell(torch.arange(len(VALUES)).unsqueeze(1))
         with torch.no_grad():
-            self.words.vectors.weight.copy_(VALUES.unsqueeze(1))
+            self.words.weight.copy_(VALUES.unsqueeze(1))
 
     def forward(self, x):
         total = self.words(x).sum(1)

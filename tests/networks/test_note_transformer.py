@@ -6,7 +6,9 @@ import torch
 from titer.core.errors import ContractError
 from titer.core.lexicon import ReadsWords, WordEmbedding, embedding_of
 from titer.core.plugins import make
+from titer.networks._latent import latent_vectors, of_pieces
 from titer.networks.note_transformer import pieces_of
+from titer.training.loop import fresh
 
 WORDS = "the patient has chest pain and no fever today examination was normal examinatoin qqq"
 LEXICON = ("", *WORDS.split())
@@ -79,3 +81,25 @@ def test_a_network_that_was_told_no_words_says_so():
     net = make("networks", "note-transformer")((7,), 3)
     with pytest.raises(ContractError, match="before it was told the words"):
         net(NOTES)
+
+
+def test_word_vectors_begin_at_the_topics_of_the_notes():
+    """Words of the same notes begin near one another, words of other notes at right angles."""
+    notes = torch.tensor([[1, 2, 3, 0], [2, 1, 3, 0], [4, 5, 6, 0], [5, 4, 6, 0]]).float()
+    vectors = latent_vectors(notes, 8, 2)
+    near = torch.nn.functional.cosine_similarity
+    assert float(near(vectors[1], vectors[2], 0)) > 0.99
+    assert abs(float(near(vectors[1], vectors[5], 0))) < 0.01
+    assert float(vectors[[0, 7]].abs().sum()) == 0.0
+    pieces = of_pieces(vectors, torch.tensor([[0, 0], [2, 0], [2, 3], [3, 0], [4, 0], [4, 0], [4, 0], [5, 0]]), 6)
+    assert torch.allclose(pieces[2], (vectors[1] + vectors[2]) / 2)
+    assert float(pieces[[0, 1, 5]].abs().sum()) == 0.0
+
+
+def test_weights_drawn_anew_begin_there_again():
+    net = _net()
+    before = net.words.weight.clone()
+    with torch.no_grad():
+        net.words.weight.zero_()
+    again = fresh(net, 3)
+    assert torch.equal(again.words.weight, before)

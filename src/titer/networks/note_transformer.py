@@ -12,6 +12,7 @@ from titer.core.extras import need
 from titer.core.lexicon import Lexicon
 from titer.core.plugins import Count, network
 from titer.core.protocols import Network
+from titer.networks._latent import latent_vectors, of_pieces
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,8 +39,9 @@ def note_transformer(
 ) -> Network:
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
-    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes); the answer is read
-    off the mean and the largest value of the last layer over the note's words.
+    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which begin at the
+    notes' latent semantic vectors; the answer is read off the mean and the largest value of the last layer over the
+    note's words.
 
     Args:
         width: of the vectors.
@@ -120,8 +122,9 @@ def _network(
                 self.places.weight.mul_(0.1)
 
         def read(self, lexicon: Sequence[str], notes: Tensor) -> None:
-            """Learn the pieces of words from the training notes."""
-            self.words.tell(pieces_of(lexicon, notes, pieces))
+            """Learn the pieces of words, and vectors to begin at, from the training notes."""
+            table = pieces_of(lexicon, notes, pieces)
+            self.words.tell(table, of_pieces(latent_vectors(notes, len(lexicon), width), table, pieces))
 
         def forward(self, x: Tensor) -> Tensor:
             if self.training and word_dropout:
