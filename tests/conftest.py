@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
+from titer.core.lexicon import WordEmbedding
 from titer.core.model import Model, network_model
 from titer.core.protocols import TrainingData
 from titer.core.record import Recipe, Samples
@@ -19,6 +20,7 @@ from titer.core.threat import Access, Goal, Region, Threat
 from titer.threats.balls import ball
 from titer.threats.goals import AnyError
 from titer.threats.rules import Box, MutableMask, ordered
+from titer.threats.words import Substitutes
 
 torch.set_num_threads(1)
 settings.register_profile("titer", deadline=None, derandomize=True, database=None)
@@ -102,6 +104,58 @@ def table_threat() -> Callable[..., Threat]:
     return make
 
 
+WORDS = 40
+"""Words of the toy notes: 1 to 10 speak for one class, 11 to 20 for the other, 21 to 40 for neither."""
+
+
+@pytest.fixture(scope="session")
+def word_rule() -> Region:
+    """What the toy's words may become: two neutral words each, and of every third one a word of the other class."""
+    table = torch.zeros(WORDS + 1, 3, dtype=torch.int64)
+    for word in range(1, 21):
+        table[word] = torch.tensor([word + 20, 41 - word, (word + 9) % 20 + 1 if word % 3 == 0 else 0])
+    return Substitutes(table=table, text="toy substitutes")
+
+
+@pytest.fixture(scope="session")
+def note_threat(word_rule: Region) -> Callable[..., Threat]:
+    """Make a threat on toy notes of words."""
+
+    def make(eps: float, unit: str = "words", *, access: Access = "gradient") -> Threat:
+        budget = ball("l0", eps, torch.tensor(1.0), unit)
+        return Threat(family="words", budget=budget, domain=(word_rule,), goal=AnyError(), access=access)
+
+    return make
+
+
+class ToyReader(nn.Module):
+    """The mean of a note's word vectors, through a small perceptron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = WordEmbedding(WORDS + 1, 8)
+        self.words.tell(torch.arange(WORDS + 1).unsqueeze(1))
+        self.answer = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = (x > 0).sum(1, keepdim=True).clamp_min(1)
+        out: Tensor = self.answer(self.words(x).sum(1) / count)
+        return out
+
+
+def _note_rows(count: int, seed: int) -> Samples:
+    """Notes of 12 to 20 words, of which a few more speak for the note's class than for the other."""
+    rng = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 2
+    own = torch.randint(1, 11, (count, 20), generator=rng) + 10 * y.unsqueeze(1)
+    other = torch.randint(1, 11, (count, 20), generator=rng) + 10 * (1 - y).unsqueeze(1)
+    drawn = torch.rand((count, 20), generator=rng)
+    neither = torch.randint(21, 41, (count, 20), generator=rng)
+    x = torch.where(drawn < 0.4, own, torch.where(drawn < 0.6, other, neither)).float()
+    length = torch.randint(12, 21, (count, 1), generator=rng)
+    return _samples(x.masked_fill(torch.arange(20) >= length, 0.0), y)
+
+
 def _samples(x: Tensor, y: Tensor) -> Samples:
     ids = tuple(f"row-{i}" for i in range(len(x)))
     return Samples(x=x, y=y, ids=ids, patients=ids)
@@ -139,7 +193,8 @@ def _toy(rows: Callable[[int, int], Samples], net: nn.Module, **fields: object) 
     recipe = Recipe(epochs=15, batch_size=64, learning_rate=1e-2)
     data = TrainingData(train=rows(400, 1), validation=rows(100, 2), classes=2, recipe=recipe, **fields)  # type: ignore[arg-type]
     mean, sd = data.train.x.mean(0), data.train.x.std(0).clamp_min(1e-3)
-    start = network_model("toy", net, lambda x: (x - mean) / sd, {})
+    read = any(isinstance(part, WordEmbedding) for part in net.modules())
+    start = network_model("toy", net, (lambda x: x) if read else (lambda x: (x - mean) / sd), {})
     assert start.net is not None
     return Toy(fit(start, start.net, data, CrossEntropy(), seed=0), data, rows(100, 3))
 
@@ -172,3 +227,11 @@ def conv_images() -> Toy:
     )  # fmt: skip
     units = {"grey level": torch.tensor(1.0)}
     return _toy(_image_rows, net, units=units, domain=(Box(low=0.0, high=255.0),), value_range=(0.0, 255.0))
+
+
+@pytest.fixture(scope="session")
+def notes(word_rule: Region) -> Toy:
+    """A network on notes of words."""
+    torch.manual_seed(0)
+    units = {"words": torch.tensor(1.0), "% of words": torch.tensor(1.0)}
+    return _toy(_note_rows, ToyReader(), units=units, domain=(word_rule,))

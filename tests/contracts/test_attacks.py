@@ -14,11 +14,12 @@ from titer.core.registry import SHELVES
 
 ATTACKS = SHELVES["attacks"].all()
 NORMS = ("linf", "l2", "l1", "l0")
-SCENES = ("image", "masked image", "table")
+SCENES = ("image", "masked image", "table", "notes")
 EPS = {
     "image": {"linf": 8.0, "l2": 60.0, "l1": 400.0, "l0": 8.0},
     "masked image": {"linf": 16.0, "l2": 80.0, "l1": 500.0, "l0": 10.0},
     "table": {"linf": 1.0, "l2": 2.0, "l1": 3.0, "l0": 3.0},
+    "notes": {"l0": 4.0},
 }
 QUICK = {"steps": 100, "queries": 400}
 """What the suite can afford of an attack's own steps and questions."""
@@ -30,12 +31,14 @@ def _rng(seed=0):
 
 
 @pytest.fixture(scope="session")
-def scene(images, tables, image_threat, table_threat):
+def scene(images, tables, notes, image_threat, table_threat, note_threat):
     """A model that gets rows right, the rows, and a threat, by kind of data."""
 
     def make(kind, norm, count=40, access="gradient"):
-        toy = tables if kind == "table" else images
-        if kind == "table":
+        toy = {"table": tables, "notes": notes}.get(kind, images)
+        if kind == "notes":
+            threat = note_threat(EPS[kind][norm], access=access)
+        elif kind == "table":
             threat = table_threat(norm, EPS[kind][norm], access=access)
         else:
             threat = image_threat(norm, EPS[kind][norm], mask=kind != "image", access=access)
@@ -68,16 +71,19 @@ def _refused(plugin, model, x, y, threat):
 
 def _own(plugin, scene, count=40):
     """Return a scene that the attack can run in: the first norm that it knows."""
-    kind = "masked image" if plugin.needs.mask else "image"
-    return scene(kind, plugin.needs.norms[0], count=count)
+    return scene(_kind(plugin), plugin.needs.norms[0], count=count)
 
 
-every_scene = pytest.mark.parametrize("kind", SCENES)
-every_norm = pytest.mark.parametrize("norm", NORMS)
+def _kind(plugin):
+    if plugin.needs.words:
+        return "notes"
+    return "masked image" if plugin.needs.mask else "image"
 
 
-@every_norm
-@every_scene
+every_case = pytest.mark.parametrize(("kind", "norm"), [(kind, norm) for kind in SCENES for norm in EPS[kind]])
+
+
+@every_case
 def test_it_returns_what_it_got_in_form_and_repeats_and_leaves_its_arguments_alone(plugin, kind, norm, scene):
     model, x, y, threat = scene(kind, norm, count=20)
     if _refused(plugin, model, x, y, threat):
@@ -87,7 +93,7 @@ def test_it_returns_what_it_got_in_form_and_repeats_and_leaves_its_arguments_alo
     try:
         found = _make(plugin)(model, x, y, threat, rng=_rng(3))
     except Incompatible:
-        assert kind == "table", "an attack may need images, and says so"
+        assert kind in ("table", "notes"), "an attack may need images, or numbers, and says so"
         return
     assert (found.shape, found.dtype, found.device) == (x.shape, x.dtype, x.device)
     assert found.data_ptr() != x.data_ptr()
@@ -98,8 +104,7 @@ def test_it_returns_what_it_got_in_form_and_repeats_and_leaves_its_arguments_alo
         assert torch.equal(kept, now)
 
 
-@every_norm
-@every_scene
+@every_case
 def test_it_stays_inside_pays_and_is_no_weaker_than_it_should_be(plugin, kind, norm, scene):
     model, x, y, threat = scene(kind, norm, count=60)
     if _refused(plugin, model, x, y, threat):
@@ -108,7 +113,7 @@ def test_it_stays_inside_pays_and_is_no_weaker_than_it_should_be(plugin, kind, n
     try:
         found = propose(_make(plugin), model, x, y, threat, none, minimal=minimal, rng=_rng())
     except Incompatible:
-        assert kind == "table", "an attack may need images, and says so"
+        assert kind in ("table", "notes"), "an attack may need images, or numbers, and says so"
         return
     inside = threat.allowed if minimal else threat.contains
     assert bool(inside(found.x_adv, x).all())
@@ -148,8 +153,7 @@ def _strong_enough(plugin, model, x, y, threat, found):
 @pytest.mark.parametrize("access", ["scores", "decision"])
 def test_access_is_enforced(plugin, access, scene):
     """An attack that needs no more may run; none may get more."""
-    kind = "masked image" if plugin.needs.mask else "image"
-    model, x, y, threat = scene(kind, plugin.needs.norms[0], count=5, access=access)
+    model, x, y, threat = scene(_kind(plugin), plugin.needs.norms[0], count=5, access=access)
     if _refused(plugin, model, x, y, threat):
         return
     none = torch.zeros(len(x), dtype=torch.bool)
@@ -185,7 +189,8 @@ def test_rows_in_any_memory_layout_and_in_float64_work(plugin, scene):
     assert not strided.is_contiguous()
     found = _make(plugin)(model, strided, y, threat, rng=_rng())
     assert torch.equal(found, _make(plugin)(model, x, y, threat, rng=_rng()))
-    double = replace(model, logits=lambda rows: model.logits(rows.float()).double(), net=None, rebuild=None)
+    net = model.net if plugin.needs.words else None  # where words are looked up, a gradient stops
+    double = replace(model, logits=lambda rows: model.logits(rows.float()).double(), net=net, rebuild=None)
     found = _make(plugin)(double, x.double(), y, threat, rng=_rng())
     assert found.dtype == torch.float64
     inside = threat.allowed if "minimal" in plugin.traits else threat.contains
@@ -194,7 +199,7 @@ def test_rows_in_any_memory_layout_and_in_float64_work(plugin, scene):
 
 def test_an_image_of_one_pixel_works(plugin, image_threat):
     threat = image_threat(plugin.needs.norms[0], 3.0)
-    if plugin.needs.mask:
+    if plugin.needs.mask or plugin.needs.words:
         return
     net = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
     with torch.no_grad():

@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from titer.core.lexicon import ReadsWords
 from titer.core.plugins import make
 from titer.core.registry import SHELVES
 
@@ -93,6 +94,8 @@ def test_every_network_builds_and_sends_a_gradient_back(name, channels):
     torch.manual_seed(0)
     sides, classes = SIDES.get(name, (32, 32)), CLASSES.get(name, 3)
     net = make("networks", name)((channels, *sides), classes).eval()
+    if isinstance(net, ReadsWords):
+        return  # tests/networks/test_note_transformer.py: word ids have no gradient
     x = torch.rand(2, channels, *sides, requires_grad=True)
     out = net(x)
     assert tuple(out.shape) in ((2, classes), (2, classes, *sides))

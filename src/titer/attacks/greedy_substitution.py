@@ -58,7 +58,7 @@ def _searched(rows: Rows) -> Tensor:
 
 
 def _ranked(rows: Rows) -> Tensor:
-    """Return int64[n, m], the places that have substitutes, most important first (eq. 2); -1 where there are no more."""
+    """Return int64[n, m], the places that have substitutes, most important first (eq. 2); -1 beyond the last."""
     open_places = (candidates(rows.threat, rows.x) != PADDING).any(2)
     most = int(open_places.sum(1).max())
     importance = torch.full_like(rows.x, NEVER)

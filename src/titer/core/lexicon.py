@@ -31,19 +31,34 @@ class ReadsWords(Protocol):
 class WordEmbedding(nn.Module):
     """The vector of a word: the mean over the vectors of its pieces, so that a typo is a new word with old pieces.
 
-    `table` int64[V, P] holds the pieces of each word, 0 where there is none; it belongs to the weights.
+    `table` int64[V, P] holds the pieces of each word, 0 where there is none, and `start` float[pieces, D] the vectors
+    that training begins at, where there are some; both belong to the weights.
     """
 
     table: Tensor
+    start: Tensor
 
     def __init__(self, pieces: int, width: int) -> None:
         super().__init__()
-        self.vectors = nn.Embedding(pieces, width, padding_idx=0)
+        self.weight = nn.Parameter(torch.empty(pieces, width))
         self.register_buffer("table", torch.zeros(0, 0, dtype=torch.int64))
+        self.register_buffer("start", torch.zeros(0, width))
+        self.reset_parameters()
 
-    def tell(self, table: Tensor) -> None:
-        """Take the pieces of each word, int64[V, P]."""
-        self.table = table.to(self.vectors.weight.device)
+    def reset_parameters(self) -> None:
+        """Draw the vectors anew; where there is a start, begin there again."""
+        with torch.no_grad():
+            nn.init.normal_(self.weight)
+            if len(self.start):
+                self.weight.copy_(self.start)
+            self.weight[0] = 0.0
+
+    def tell(self, table: Tensor, start: Tensor | None = None) -> None:
+        """Take the pieces of each word, int64[V, P], and the vectors float[pieces, D] to begin at."""
+        self.table = table.to(self.weight.device)
+        if start is not None:
+            self.start = start.to(self.weight)
+            self.reset_parameters()
 
     def forward(self, words: Tensor) -> Tensor:
         """Return vectors float[..., D] of word ids [...]; ids beyond the lexicon are a broken rule, and padding here.
@@ -57,9 +72,7 @@ class WordEmbedding(nn.Module):
         pieces = self.table[ids.where((ids >= 0) & (ids < len(self.table)), PADDING)]
         count = (pieces > 0).sum(-1, keepdim=True).clamp_min(1)
         # An embedding bag sums without the [..., P, D] between, which is most of the memory of a pass.
-        flat = nn.functional.embedding_bag(
-            pieces.view(-1, pieces.shape[-1]), self.vectors.weight, mode="sum", padding_idx=0
-        )
+        flat = nn.functional.embedding_bag(pieces.view(-1, pieces.shape[-1]), self.weight, mode="sum", padding_idx=0)
         return cast(Tensor, flat.view(*ids.shape, -1) / count)
 
 

@@ -12,11 +12,15 @@ from titer.core.extras import need
 from titer.core.lexicon import Lexicon
 from titer.core.plugins import Count, network
 from titer.core.protocols import Network
+from titer.networks._latent import latent_vectors, of_pieces
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _UNKNOWN = "[unknown]"
+_END = "_"
+"""Ends each word. The library's own suffix is numbered in the order of a hash, which differs from run to run."""
+
 _MOST_PIECES = 8
 """Pieces of a word that are read; the rest of a longer one is not."""
 
@@ -35,8 +39,9 @@ def note_transformer(
 ) -> Network:
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
-    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes); the answer is read
-    off the mean and the largest value of the last layer over the note's words.
+    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which begin at the
+    notes' latent semantic vectors; the answer is read off the mean and the largest value of the last layer over the
+    note's words.
 
     Args:
         width: of the vectors.
@@ -61,21 +66,19 @@ def pieces_of(lexicon: Lexicon, notes: Tensor, most: int) -> Tensor:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would not survive a fork
     tokenizers = need("tokenizers", "text")
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=_UNKNOWN, end_of_word_suffix="</w>"))
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=_UNKNOWN))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=most, special_tokens=["[none]", _UNKNOWN], show_progress=False, end_of_word_suffix="</w>"
-    )
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=most, special_tokens=["[none]", _UNKNOWN], show_progress=False)
     tokenizer.train_from_iterator((_text(lexicon, note) for note in notes), trainer)
     table = torch.zeros(len(lexicon), _MOST_PIECES, dtype=torch.int64)
-    for word, found in enumerate(tokenizer.encode_batch(list(lexicon))):
+    for word, found in enumerate(tokenizer.encode_batch([word and word + _END for word in lexicon])):
         ids = found.ids[:_MOST_PIECES]
         table[word, : len(ids)] = torch.tensor(ids, dtype=torch.int64)
     return table
 
 
 def _text(lexicon: Lexicon, note: Tensor) -> str:
-    return " ".join(lexicon[int(word)] for word in note if word > 0)
+    return " ".join(lexicon[int(word)] + _END for word in note if word > 0)
 
 
 def _network(
@@ -119,8 +122,9 @@ def _network(
                 self.places.weight.mul_(0.1)
 
         def read(self, lexicon: Sequence[str], notes: Tensor) -> None:
-            """Learn the pieces of words from the training notes."""
-            self.words.tell(pieces_of(lexicon, notes, pieces))
+            """Learn the pieces of words, and vectors to begin at, from the training notes."""
+            table = pieces_of(lexicon, notes, pieces)
+            self.words.tell(table, of_pieces(latent_vectors(notes, len(lexicon), width), table, pieces))
 
         def forward(self, x: Tensor) -> Tensor:
             if self.training and word_dropout:
