@@ -75,7 +75,7 @@ def test_without_epochs_the_loss_is_the_models_own(images):
 def test_the_manifest_tells_every_changed_row_and_no_other(images):
     pytest.importorskip("cryptography")
     collected = images.data.train
-    backdoor = make_poison({"name": "backdoor", "share": 0.02, "label": "clean"})
+    backdoor = make_poison({"name": "backdoor", "share": 0.02, "labels": "clean"})
     found = backdoor(images.model, images.data, rng=torch.Generator().manual_seed(0))
     data = replace(images.data, train=found.samples, manifest=sign(collected, new_key()[0]))
     scores = make_cleaner("provenance-check")(images.model, data, rng=torch.Generator())

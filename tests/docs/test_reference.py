@@ -17,7 +17,7 @@ from titer.assess.endpoint import Endpoint
 from titer.assess.models import ModelSpec
 from titer.assess.plan import DefensePlan, ThreatPlan, _File
 from titer.assess.sanity import PROBES
-from titer.assess.study_plans import CertificationPlan, DetectionPlan, ExplanationPlan
+from titer.assess.study_plans import CertificationPlan, DetectionPlan, ExplanationPlan, PoisoningPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.cli.main import app
 from titer.core.record import Recipe
@@ -39,6 +39,7 @@ TABLES: dict[str, Any] = {
     "certification": CertificationPlan,
     "detection": DetectionPlan,
     "explanation": ExplanationPlan,
+    "poisoning": PoisoningPlan,
 }
 SHELF_PAGES = {
     "attacks": REFERENCE / "attacks.md",
@@ -46,6 +47,8 @@ SHELF_PAGES = {
     "certifiers": REFERENCE / "certifiers.md",
     "detectors": REFERENCE / "detectors.md",
     "explainers": REFERENCE / "explainers.md",
+    "poisons": REFERENCE / "poisoning.md",
+    "cleaners": REFERENCE / "poisoning.md",
     "modalities": PLAN,
     "tampers": REFERENCE / "tampers.md",
     "networks": PLAN,

@@ -98,7 +98,7 @@ def test_a_table_carries_no_picture(tables, trigger):
 
 def test_a_dirty_backdoor_changes_labels_and_a_clean_one_does_not(images):
     dirty = poison(images, {"name": "backdoor", "share": 0.1, "target": 1})
-    clean = poison(images, {"name": "backdoor", "share": 0.1, "target": 1, "label": "clean"})
+    clean = poison(images, {"name": "backdoor", "share": 0.1, "target": 1, "labels": "clean"})
     assert bool((images.data.train.y[dirty.changed] == 0).all())
     assert bool((dirty.samples.y[dirty.changed] == 1).all())
     assert torch.equal(clean.samples.y, images.data.train.y)
@@ -106,7 +106,7 @@ def test_a_dirty_backdoor_changes_labels_and_a_clean_one_does_not(images):
 
 
 def test_a_harder_clean_label_is_less_like_its_class_within_its_budget(images):
-    spec = {"name": "backdoor", "share": 0.1, "target": 1, "label": "clean", "size": 0.2}
+    spec = {"name": "backdoor", "share": 0.1, "target": 1, "labels": "clean", "size": 0.2}
     plain, harder = poison(images, spec), poison(images, spec | {"eps": 10.0, "unit": "grey level"})
     rows = plain.changed
     leads = [images.model.logits(one.samples.x[rows]).diff(dim=1).mean() for one in (plain, harder)]

@@ -70,6 +70,7 @@ def _parts(trial: Trial, source: Defended) -> Iterator[Part]:
                     "share": share,
                     "cleaners": {one.label: one.spec for one in cleaners},
                     "remove": table.remove,
+                    "retrain": table.retrain,
                     "rows": table.rows,
                     "rules": [rule.describe() for rule in trial.data.domain],
                 },
@@ -174,7 +175,8 @@ def _cleaned(
     changed = found.changed.cpu().numpy()
     out = removed(scores, table.remove)
     kept = found.samples.take(np.flatnonzero(~out))
-    again = measured(_trained(trial, source, spec, kept), on)
+    wanted = table.retrain is None or cleaner.label in table.retrain
+    again = measured(_trained(trial, source, spec, kept), on) if wanted else {}
     told = {"cleaner": cleaner.label, "removed": int(out.sum()), "removed_changed": int((out & changed).sum())}
     return told | detected(scores, changed) | again
 

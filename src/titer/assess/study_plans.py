@@ -103,13 +103,15 @@ class PoisoningPlan(StudyPlan):
     """The `[poisoning]` table: models trained on a poisoned training part, and searches for its poisoned rows.
 
     Each of `poisons` is tried at each of `shares` of the training part. Each of `cleaners` searches the poisoned part;
-    the share `remove` of it that is most suspicious is left out, and the model trained again. `rows` are test rows.
+    the share `remove` of it that is most suspicious is left out, and the model trained again: for the cleaners that
+    `retrain` has the labels of, or for all. `rows` are test rows.
     """
 
     poisons: Specs
     shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.005, 0.01, 0.05)
     cleaners: tuple[str | dict[str, Any], ...] = DEFAULT_CLEANERS
     remove: Share = 0.05
+    retrain: tuple[str, ...] | None = None
     defenses: Labels | None = ("none",)
     rows: Rows = 1000
 
@@ -154,6 +156,7 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.poisoning is not None:
         yield from _plugins("poisons", plan.poisoning.poisons, "poisoning.poisons", _try_poison)
         yield from _plugins("cleaners", plan.poisoning.cleaners, "poisoning.cleaners")
+        yield from _unknown("poisoning.retrain", plan.poisoning.retrain or (), labels(plan.poisoning.cleaners))
         if len(set(plan.poisoning.shares)) < len(plan.poisoning.shares):
             yield f"poisoning.shares = {list(plan.poisoning.shares)} names a share twice"
 

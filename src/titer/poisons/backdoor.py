@@ -39,7 +39,7 @@ def backdoor(
     target: Natural = 0,
     source: Natural | None = None,
     trigger: Kind = "patch",
-    label: Literal["dirty", "clean"] = "dirty",
+    labels: Literal["dirty", "clean"] = "dirty",
     size: Share = 0.12,
     strength: Positive | None = None,
     eps: Positive | None = None,
@@ -54,7 +54,7 @@ def backdoor(
         source: the class whose inputs the trigger is for; every class but the target without it.
         trigger: `patch` (a square in a corner), `blended` (a faint pattern over everything), `marker-letter` (a bright
             letter in the corner of an X-ray), `spike` (a short peak in a signal, shifted features of a table).
-        label: `dirty`, rows of other classes get trigger and target; `clean`, rows of the target get the trigger and
+        labels: `dirty`, rows of other classes get trigger and target; `clean`, rows of the target get the trigger and
             keep their label.
         size: share of the shorter side that a patch or a letter takes; of a table, the share of its features.
         strength: share of the pattern in a blend, 0.2 where not given; height of a spike in standard deviations, 3.
@@ -72,12 +72,12 @@ def backdoor(
         part, count = train.train, row_count(train, share)
         stamped = put(part.x)
         carries = (inside(train.domain, stamped, part.x) & (stamped != part.x).flatten(1).any(1)).cpu()
-        own = _own(part.y.cpu(), source, target, clean=label == "clean")
+        own = _own(part.y.cpu(), source, target, clean=labels == "clean")
         rows = chosen(own & carries, count, "have the class and can carry the trigger", rng)
         x = part.x[rows]
-        if label == "clean" and eps is not None and unit is not None:
+        if labels == "clean" and eps is not None and unit is not None:
             x = _harder(model, train, x, part.y[rows], eps=eps, unit=unit, steps=steps)
-        y = None if label == "clean" else torch.full((count,), target)
+        y = None if labels == "clean" else torch.full((count,), target)
         changed = replaced(part, rows, x=_carried(train, put, x, part.x[rows]), y=y)
         return Poisoned(samples=changed, changed=differing(part, changed), trigger=put, target=target, source=source)
 
