@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ RANGES: dict[str, tuple[float, float]] = {"uint8": (0.0, 255.0), "uint16": (0.0,
 """The value range of each kind of stored grey level."""
 
 _REASON_LENGTH = 80
+_MOST_PIXELS = 100_000_000
+"""No medical picture has more; a file of a few bytes may claim to."""
 
 
 def image_units(value_range: tuple[float, float]) -> dict[str, float]:
@@ -28,7 +30,7 @@ def grey_box(value_range: tuple[float, float]) -> Box:
     return Box(low=low, high=high, text=f"each grey level in [{low:g}, {high:g}]")
 
 
-def read_pixels(path: Path, channels: int, size: tuple[int, int] | None) -> np.ndarray:
+def read_pixels(path: Path | IO[bytes], channels: int, size: tuple[int, int] | None) -> np.ndarray:
     """Return one image's grey levels [channels, H, W], uint8 or uint16, resized to `size` (H, W) where given.
 
     Colour becomes luminance (ITU-R 601-2) for one channel; grey levels are repeated for three.
@@ -51,6 +53,8 @@ def read_pixels(path: Path, channels: int, size: tuple[int, int] | None) -> np.n
 
 def _converted(opened: Any, channels: int) -> Any:
     """Return an image of mode `L`, `RGB` or `I;16`."""
+    if opened.width * opened.height > _MOST_PIXELS:
+        raise ValueError(f"claims {opened.width} x {opened.height} pixels, allowed are {_MOST_PIXELS} in all")
     frames = getattr(opened, "n_frames", 1)
     if frames > 1 and opened.format != "MPO":  # an MPO is a phone's JPEG with previews behind the picture
         raise ValueError(f"holds {frames} frames, allowed is one")
