@@ -22,9 +22,7 @@ _LARGEST_MEMBER = 64 * 2**20
 _VERSION = 1
 
 
-def read_archive(
-    path: Path, names: Sequence[str], *, channels: int, side: int, where: str = "data file"
-) -> np.ndarray:
+def read_archive(path: Path, names: Sequence[str], *, channels: int, side: int, where: str = "data file") -> np.ndarray:
     """Return uint8[N, channels, side, side]: the named members of a zip archive in order, resized.
 
     One member is in memory at a time. The result is kept in the user's cache under the digest of the archive.

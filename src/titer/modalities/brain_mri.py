@@ -22,10 +22,16 @@ from titer.threats.anatomy import inside_brain, outside_brain
 _ADDRESS = "https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset"
 _LICENCE = "CC0 as published; some upstream sources unclear"
 INDEX = DataFile(
-    place="brain_mri/brain_tumor_4class_index.csv", address=_ADDRESS, digest="sha256:e6301b0cc8e6b06ec27401018aba206b49e58b16258cfc472e1b61b021afa5ad", licence=_LICENCE
+    place="brain_mri/brain_tumor_4class_index.csv",
+    address=_ADDRESS,
+    digest="sha256:e6301b0cc8e6b06ec27401018aba206b49e58b16258cfc472e1b61b021afa5ad",
+    licence=_LICENCE,
 )
 ARCHIVE = DataFile(
-    place="brain_mri/brain_tumor_4class_224.zip", address=_ADDRESS, digest="sha256:9e14cf8e2ea9f67664be559650849dc36b38b02c6ce4bd3c4d2d5d81780829dd", licence=_LICENCE
+    place="brain_mri/brain_tumor_4class_224.zip",
+    address=_ADDRESS,
+    digest="sha256:9e14cf8e2ea9f67664be559650849dc36b38b02c6ce4bd3c4d2d5d81780829dd",
+    licence=_LICENCE,
 )
 FILES = (INDEX, ARCHIVE)
 CLASSES = ("notumor", "glioma", "meningioma", "pituitary")
@@ -111,7 +117,7 @@ def _official(rows: Samples, named: np.ndarray) -> dict[str, Samples]:
     """Return the official parts; slices of Training like one of Testing are left out, a sixth of the rest validates."""
     groups = np.array(rows.patients)
     tested = set(groups[named == "Testing"].tolist())
-    learned = [row for row in np.flatnonzero(named == "Training") if groups[row] not in tested]
+    learned = [int(row) for row in np.flatnonzero(named == "Training") if groups[row] not in tested]
     place = {group: i for i, group in enumerate(dict.fromkeys(groups[learned].tolist()))}
     held = [place[groups[row]] % _EVERY == _EVERY - 1 for row in learned]
     return {

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 
 from titer.core.errors import SpecError
-from titer.core.plugins import Count, modality
+from titer.core.plugins import Count, Share, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData, Samples
 from titer.modalities._archives import read_archive
 from titer.modalities._checks import checked, listed, refuse, samples
 from titer.modalities._files import DataFile, fetch
 from titer.modalities._images import RANGES, grey_box, image_units
+from titer.threats.rules import MutableMask
 
 _ADDRESS = "https://challenge.isic-archive.com/data/#2017"
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
@@ -53,21 +55,35 @@ _CLASSES = {
     "three classes": ("nevus", "seborrheic keratosis", "melanoma"),
 }
 _COLUMNS = ("image_id", "melanoma", "class3", "age_approximate", "sex", "split")
+_AGED = ("train", "val")
+"""Parts whose images have an age and a sex."""
+
 _RANGE = RANGES["uint8"]
 
 Row = dict[str, str]
 
 
 @modality("dermatology")
-def dermatology(*, task: Literal["melanoma", "three classes"] = "melanoma", side: Count = 64) -> Modality:
-    """Dermoscopic images (ISIC 2017), with the data set's own training, validation and test parts.
+def dermatology(
+    *,
+    task: Literal["melanoma", "three classes"] = "melanoma",
+    side: Count = 64,
+    parts: Literal["official", "drawn"] = "official",
+    test_share: Share = 0.3,
+    validation_share: Share = 0.1,
+) -> Modality:
+    """Dermoscopic images (ISIC 2017) with age and sex, where they are known.
 
-    Age and sex are missing for the whole test part and for about 12 % of the training part: they are `unknown` there.
-    The release names no patients, so that each image is a patient of its own.
+    Both are missing for the whole official test part, and for about 12 % of the training part: they are `unknown`
+    there. The release names no patients, so that each image is a patient of its own.
 
     Args:
         task: `melanoma` against everything else, or nevus, seborrheic keratosis and melanoma.
         side: height and width that every image is resized to.
+        parts: the `official` ones; or `drawn` anew in each trial from the official training and validation parts, so
+            that the tested images have an age and a sex.
+        test_share: share of the images tested in each trial, where parts are drawn.
+        validation_share: share of the others that stops training early, where parts are drawn.
     """
 
     def load() -> ClinicalData:
@@ -82,11 +98,14 @@ def dermatology(*, task: Literal["melanoma", "three classes"] = "melanoma", side
                 licence="CC0",
                 classes=classes,
                 positive=classes.index("melanoma"),
-                pool=None,
-                fixed={part: _part(rows, split, classes, side) for split, part in _PARTS.items()},
+                pool=_joined([_part(rows, split, classes, side) for split in _AGED]) if parts == "drawn" else None,
+                fixed={} if parts == "drawn" else _official(rows, classes, side),
                 domain=(grey_box(_RANGE),),
                 units=image_units(_RANGE),
                 value_range=_RANGE,
+                test_share=test_share,
+                validation_share=validation_share,
+                rules={"corner": corner(side)},
             )
         )
 
@@ -128,3 +147,24 @@ def _part(rows: dict[str, list[Row]], split: str, classes: tuple[str, ...], side
     labels = [row["melanoma"] if len(classes) == 2 else str(classes.index(_class3(row))) for row in own]
     columns = {"sex": [row["sex"] for row in own], "age": [row["age_approximate"] for row in own]}
     return samples(x, np.array(labels, dtype=np.int64), ids=ids, patients=ids, columns=columns)
+
+
+def _official(rows: dict[str, list[Row]], classes: tuple[str, ...], side: int) -> dict[str, Samples]:
+    return {part: _part(rows, split, classes, side) for split, part in _PARTS.items()}
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    return Samples(
+        x=torch.cat([part.x for part in parts]),
+        y=torch.cat([part.y for part in parts]),
+        ids=tuple(name for part in parts for name in part.ids),
+        patients=tuple(name for part in parts for name in part.patients),
+        groups={name: tuple(value for part in parts for value in part.groups[name]) for name in parts[0].groups},
+    )
+
+
+def corner(side: int) -> MutableMask:
+    """Return the rule that only the left upper third of the sides changes: ink or a marker beside the lesion."""
+    mask = torch.zeros(3, side, side, dtype=torch.bool)
+    mask[:, : side // 3, : side // 3] = True
+    return MutableMask(mask=mask, text="only the left upper corner, a ninth of the picture, may change")

@@ -48,7 +48,8 @@ def _over(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def _root(values: Tensor) -> Tensor:
-    return (values.clamp_min(0) + _TINY).sqrt()
+    root: Tensor = (values.clamp_min(0) + _TINY).sqrt()
+    return root
 
 
 def _colour(channels: Tensor, where: Places) -> tuple[Tensor, ...]:
@@ -82,7 +83,7 @@ def _six_colours(colour: Tensor, lesion: Tensor) -> Tensor:
 
 
 def _shape(colour: Tensor, lesion: Tensor, at: Frame) -> tuple[Tensor, ...]:
-    """Return size, elongation, raggedness and asymmetry of the outline, asymmetry of colour, sharpness of the border."""
+    """Return size, elongation, raggedness and asymmetry of the outline, asymmetry of colour, and how the border is."""
     centre = [_over(one.expand_as(lesion), lesion).view(-1, 1, 1, 1) for one in (at.across, at.down)]
     dx, dy = at.across - centre[0], at.down - centre[1]
     xx, yy, xy = (_over(one, lesion) for one in (dx * dx, dy * dy, dx * dy))
@@ -114,11 +115,11 @@ def _slope(values: Tensor) -> Tensor:
     """Return the length of the gradient at each pixel, shaped as values [N, C, H, W]."""
     across = functional.pad(values[..., 1:] - values[..., :-1], (0, 1))
     down = functional.pad(values[..., 1:, :] - values[..., :-1, :], (0, 0, 0, 1))
-    return _root(across**2 + down**2) - _TINY**0.5
+    return _root(across**2 + down**2) - math.sqrt(_TINY)
 
 
 def _texture(colour: Tensor, where: Places) -> list[Tensor]:
-    """Return energies of oriented filters at three scales in L*a*b*: in the lesion, its spread, in the skin, its bias."""
+    """Return energies of oriented filters at three scales in L*a*b*: in the lesion, their spread, and in the skin."""
     lesion, skin = where
     found = _energies(colour, lesion, skin)
     for _ in range(_SCALES - 1):
@@ -152,4 +153,5 @@ def _gabors() -> Tensor:
         odd.append(bell * phase.sin())
     bank = torch.stack([*even, *odd])
     bank = bank - bell * (bank.sum((1, 2)) / bell.sum()).view(-1, 1, 1)
-    return (bank / bank.flatten(1).norm(dim=1).view(-1, 1, 1)).unsqueeze(1)
+    lengths = (bank * bank).sum((1, 2), keepdim=True).sqrt()
+    return (bank / lengths).unsqueeze(1)

@@ -42,7 +42,7 @@ def _histograms(x: Tensor, cells: int) -> Tensor:
     down = functional.pad(x[..., 2:, :] - x[..., :-2, :], (0, 0, 1, 1))
     angles = [math.pi * k / _ORIENTATIONS for k in range(_ORIENTATIONS)]
     along = torch.cat([across * math.cos(angle) + down * math.sin(angle) for angle in angles], 1)
-    energy = functional.adaptive_avg_pool2d((along**2 + _TINY).sqrt() - _TINY**0.5, cells)
+    energy = functional.adaptive_avg_pool2d((along**2 + _TINY).sqrt() - math.sqrt(_TINY), cells)
     near = functional.pad(energy.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     return energy / (functional.avg_pool2d(near, 3, 1) + 0.02)
 

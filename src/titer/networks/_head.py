@@ -36,9 +36,7 @@ class _Soften(nn.Module):
         return _WIDEST * torch.tanh(z / _WIDEST)
 
 
-def on_features(
-    features: Features, shape: tuple[int, ...], classes: int, *, width: int, dropout: float
-) -> nn.Module:
+def on_features(features: Features, shape: tuple[int, ...], classes: int, *, width: int, dropout: float) -> nn.Module:
     """Return `features` of rows of `shape`, standardised by running moments, one hidden layer, `classes` logits."""
     with torch.no_grad():
         count = features(torch.full((1, *shape), 0.5)).shape[1]

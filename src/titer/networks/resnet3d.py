@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _AXES = 4
 
 
-@network("resnet3d", paper="He, Zhang, Ren, Sun 2016, arXiv:1512.03385, with kernels in three dimensions: arXiv:1711.09577")
+@network("resnet3d", paper="Hara, Kataoka, Satoh 2018, arXiv:1711.09577, table 1")
 def resnet3d(*, width: Count = 8) -> Network:
     """ResNet-10 of MONAI for volumes [C, D, H, W] of any size: 3x3x3 kernels, a stem that halves each side once.
 

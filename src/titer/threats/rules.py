@@ -122,9 +122,7 @@ class Rule:
         return self.holds(x_adv)
 
 
-def followable(
-    domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor, x: Tensor | None = None
-) -> Tensor:
+def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor, x: Tensor | None = None) -> Tensor:
     """Return `direction` [N, ...] with zeros where a rule lets no value follow it: outside a mask, at the end of a box.
 
     Masks of single rows are found in the clean x, which is x_adv where none is given.
