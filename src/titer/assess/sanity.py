@@ -19,7 +19,7 @@ from titer.core.plugins import make_attack
 from titer.core.randomness import generator
 from titer.core.threat import Threat
 from titer.threats.naming import highest_loss
-from titer.threats.rules import MutableMask
+from titer.threats.rules import MutableMask, RowMask
 from titer.training.objectives import row_loss
 
 ROWS = 128
@@ -75,7 +75,7 @@ def loss_rises(subject: Subject) -> Finding:
 
 def unbounded_attack_succeeds(subject: Subject) -> Finding:
     """Success as eps grows until it is 100 %, or the budget is as large as anything can be."""
-    if any(isinstance(rule, MutableMask) for rule in subject.threat.domain):
+    if any(isinstance(rule, MutableMask | RowMask) for rule in subject.threat.domain):
         raise Incompatible("only a part of the input may change, so that no budget need fool every patient")
     threat, open_rows = subject.threat, torch.ones(len(subject.y), dtype=torch.bool, device=subject.y.device)
     for _ in range(_DOUBLINGS):

@@ -140,7 +140,7 @@ class Rows:
 
     def follow(self, x_adv: Tensor, direction: Tensor) -> Tensor:
         """Return `direction` [n, ...] with zeros where a rule of the domain lets no value follow it."""
-        return followable(self.threat.domain, x_adv, direction)
+        return followable(self.threat.domain, x_adv, direction, self.x)
 
     def inside(self, x_adv: Tensor) -> Tensor:
         """Return x_adv inside the domain; the budget is left open, as least-perturbation attacks ignore eps."""

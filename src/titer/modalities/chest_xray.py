@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
-from titer.core.plugins import modality
+from dataclasses import replace
+
+from titer.core.errors import SpecError
+from titer.core.plugins import Count, make_modality, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData
 from titer.modalities._checks import checked
 from titer.modalities._files import fetch
 from titer.modalities._images import grey_box, image_units
 from titer.modalities._pneumonia import FILE, RANGE, SOURCE, pneumonia_parts
+from titer.threats.anatomy import edges
 
 FILES = (FILE,)
 
 
 @modality("chest-xray")
-def chest_xray() -> Modality:
-    """Paediatric chest X-rays (PneumoniaMNIST): normal or pneumonia, with the data set's own test part."""
+def chest_xray(
+    *, folder: str | None = None, labels: str | None = None, size: tuple[Count, Count] | None = None
+) -> Modality:
+    """Paediatric chest X-rays (PneumoniaMNIST): normal or pneumonia, with the data set's own test part.
+
+    With `folder` and `labels` your own ones, DICOM or other image files, as `image-folder` reads them.
+
+    Args:
+        folder: where your own images lie; a plan takes it from its own folder.
+        labels: their CSV file, one row an image.
+        size: height and width that your own images are resized to.
+    """
+    if (folder is None) != (labels is None):
+        raise SpecError("data.folder and data.labels: both are needed for your own images, or none")
+    if folder is None and size is not None:
+        raise SpecError("data.size is not allowed without data.folder: PneumoniaMNIST has 28 x 28 pixels")
+    own = {"name": "image-folder", "folder": folder, "labels": labels, **({"size": size} if size else {})}
 
     def load() -> ClinicalData:
-        path = fetch(FILES[0])
-        return checked(
-            ClinicalData(
-                name="chest-xray",
-                title="Paediatric chest X-rays (PneumoniaMNIST)",
-                kind="image",
-                source=SOURCE,
-                licence="CC BY 4.0",
-                classes=("normal", "pneumonia"),
-                positive=1,
-                pool=None,
-                fixed=pneumonia_parts(path),
-                domain=(grey_box(RANGE),),
-                units=image_units(RANGE),
-                value_range=RANGE,
-            )
-        )
+        data = _published() if folder is None else replace(make_modality(own)(), name="chest-xray")
+        return replace(data, rules={"bones-and-edges": edges()})
 
     return load
+
+
+def _published() -> ClinicalData:
+    path = fetch(FILES[0])
+    return checked(
+        ClinicalData(
+            name="chest-xray",
+            title="Paediatric chest X-rays (PneumoniaMNIST)",
+            kind="image",
+            source=SOURCE,
+            licence="CC BY 4.0",
+            classes=("normal", "pneumonia"),
+            positive=1,
+            pool=None,
+            fixed=pneumonia_parts(path),
+            domain=(grey_box(RANGE),),
+            units=image_units(RANGE),
+            value_range=RANGE,
+        )
+    )

@@ -29,9 +29,10 @@ from titer.modalities._checks import (
     refuse,
     samples,
 )
-from titer.modalities._images import RANGES, grey_box, image_units, read_pixels
+from titer.modalities._images import Picture, grey_box, image_units, read_picture
+from titer.modalities._twins import same_content
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
+_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm"}
 
 
 @modality("image-folder")
@@ -50,10 +51,11 @@ def image_folder(
     title: str = "",
     licence: str = "",
 ) -> Modality:
-    """Your own images: a folder of PNG, JPEG, TIFF or BMP files and a CSV file of their labels.
+    """Your own images: a folder of PNG, JPEG, TIFF, BMP or DICOM files and a CSV file of their labels.
 
     The CSV may also have `patient_id` (without it, each image is a patient of its own), `sex`, `age`, `site`, and
-    `split` (train, validation, test), which fixes the parts. Values are raw grey levels: 0 to 255, or 0 to 65535.
+    `split` (train, validation, test), which fixes the parts. Values are raw grey levels: 0 to 255, 0 to 65535, or what
+    a DICOM file stores, after its rescale.
 
     Args:
         folder: where the images lie; a plan takes it from its own folder.
@@ -121,9 +123,10 @@ def _read_rows(
         problems += wrong
     pictures, wrong = _read_pictures(folder, table, channels, size)
     refuse([*problems, *wrong])
-    x = np.stack(pictures)
+    x = np.stack([one.pixels for one in pictures])
+    refuse(same_content(x, table.images, table.patients))
     rows = samples(x, numbers, ids=table.images, patients=table.patients, columns=table.columns)
-    return rows, parts, RANGES[x.dtype.name]
+    return rows, parts, pictures[0].value_range
 
 
 def _read_table(path: Path, image_column: str, label_column: str) -> _Table:
@@ -198,20 +201,20 @@ class _Finder:
 
 def _read_pictures(
     folder: Path, table: _Table, channels: int, size: tuple[int, int] | None
-) -> tuple[list[np.ndarray], list[str]]:
-    """Return every image that can be read, [channels, H, W], and what is wrong with them."""
+) -> tuple[list[Picture], list[str]]:
+    """Return every image that can be read, and what is wrong with them."""
     if not folder.is_dir():
         raise SpecError(f"data.folder = {str(folder)!r}: no such directory")
     finder = _Finder(folder=folder)
     lines: dict[Path, list[int]] = defaultdict(list)
-    pictures: dict[str, np.ndarray] = {}
+    pictures: dict[str, Picture] = {}
     broken = []
     for line, name in enumerate(table.images, start=2):
         try:
             path = finder.find(name)
             lines[path].append(line)
             if len(lines[path]) == 1:
-                pictures[name] = read_pixels(path, channels, size)
+                pictures[name] = read_picture(path, channels, size)
         except ValueError as reason:
             broken.append(f"{name} ({reason})")
     problems = _odd(pictures)
@@ -224,12 +227,16 @@ def _read_pictures(
     return list(pictures.values()), problems
 
 
-def _odd(pictures: dict[str, np.ndarray]) -> list[str]:
+def _odd(pictures: dict[str, Picture]) -> list[str]:
     """Return what is wrong where images differ in depth or size: which ones differ from most."""
     problems = []
     for what, hint, kinds in (
-        ("bits", "allowed is one depth", {name: f"{8 * one.itemsize} bits" for name, one in pictures.items()}),
-        ("size", "set size = [H, W]", {name: f"{one.shape[1]} x {one.shape[2]}" for name, one in pictures.items()}),
+        ("bits", "allowed is one depth", {name: one.depth for name, one in pictures.items()}),
+        (
+            "size",
+            "set size = [H, W]",
+            {name: f"{one.pixels.shape[1]} x {one.pixels.shape[2]}" for name, one in pictures.items()},
+        ),
     ):
         if len(set(kinds.values())) > 1:
             usual = Counter(kinds.values()).most_common(1)[0][0]

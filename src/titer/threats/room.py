@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from titer.core.threat import Bounds, Threat
-from titer.threats.rules import MutableMask
+from titer.threats.rules import MutableMask, RowMask
 
 
 def limits(threat: Threat, x: Tensor) -> Bounds:
@@ -34,9 +34,11 @@ def ends(threat: Threat, x: Tensor) -> Bounds:
 
 
 def may_change(threat: Threat, x: Tensor) -> Tensor:
-    """Return bool, shaped as one row of x [N, ...]: under every mask, and of a scale that is not 0."""
+    """Return bool, shaped as one row of x [N, ...]: under every mask (of some row), and of a scale that is not 0."""
     free = (threat.budget.scaled(x) > 0).expand_as(x[0]).clone()
     for rule in threat.domain:
         if isinstance(rule, MutableMask):
             free &= rule.mask.to(free.device)
+        elif isinstance(rule, RowMask):
+            free &= rule.find(x).any(0)
     return free

@@ -76,6 +76,30 @@ class MutableMask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowMask:
+    """Only values under a mask may change, and each clean row has its own: inside the brain, along the edges.
+
+    `find` [N, ...] -> bool[N, ...] looks at the clean rows only, each by itself.
+    """
+
+    find: Callable[[Tensor], Tensor]
+    text: str
+    shrinks: ClassVar[bool] = True
+
+    def describe(self) -> str:
+        """Return the rule as a sentence."""
+        return self.text
+
+    def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Put back every value outside the row's mask."""
+        return torch.where(self.find(x), x_adv, x)
+
+    def contains(self, x_adv: Tensor, x: Tensor) -> Tensor:
+        """Return bool[N]."""
+        return (self.find(x) | (x_adv == x)).flatten(1).all(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """Any rule by its two functions: `fix` [N, ...] -> [N, ...] and `holds` [N, ...] -> bool[N].
 
@@ -112,15 +136,18 @@ class Guiding(Protocol):
         ...
 
 
-def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor) -> Tensor:
+def followable(domain: tuple[Region, ...], x_adv: Tensor, direction: Tensor, x: Tensor | None = None) -> Tensor:
     """Return what of `direction` [N, ...] the rules let values follow: 0 outside a mask and at the end of a box.
 
-    Without it, a step that spends its length on such values leads nowhere (an L1 step would, for ever). A band limit
-    keeps the part below its frequency.
+    Masks of single rows are found in the clean x, which is x_adv where none is given. Without it, a step that spends
+    its length on such values leads nowhere (an L1 step would, for ever). A band limit keeps the part below its
+    frequency.
     """
     for rule in domain:
         if isinstance(rule, MutableMask):
             direction = torch.where(rule.mask.to(direction.device), direction, 0.0)
+        elif isinstance(rule, RowMask):
+            direction = torch.where(rule.find(x_adv if x is None else x), direction, 0.0)
         elif isinstance(rule, Box):
             direction = direction.masked_fill(rule.ends(x_adv, direction), 0.0)
         elif isinstance(rule, Guiding):

@@ -1,0 +1,106 @@
+"""Images in a zip archive, read member by member, resized once and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from titer.core.errors import SpecError
+from titer.core.places import cache_directory
+from titer.modalities._checks import listed
+from titer.modalities._files import sha256
+from titer.modalities._images import read_pixels
+
+_LARGEST_MEMBER = 64 * 2**20
+_VERSION = 1
+
+
+def read_archive(path: Path, names: Sequence[str], *, channels: int, side: int, where: str = "data file") -> np.ndarray:
+    """Return uint8[N, channels, side, side]: the named members of a zip archive in order, resized.
+
+    One member is in memory at a time. The result is kept in the user's cache under the digest of the archive.
+
+    Raises:
+        SpecError: no archive, a name that is not in it, a damaged member: all of them, by name.
+    """
+    if not path.is_file():
+        raise SpecError(f"{where} = {str(path)!r}: no such file")
+    kept = _kept_at(path, names, channels, side)
+    found = _kept(kept, (len(names), channels, side, side))
+    if found is None:
+        found = _read(path, names, channels, side, where)
+        _keep(kept, found)
+    return found
+
+
+def _read(path: Path, names: Sequence[str], channels: int, side: int, where: str) -> np.ndarray:
+    pictures = np.zeros((len(names), channels, side, side), dtype=np.uint8)
+    broken = []
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise SpecError(f"{where} = {str(path)!r} is not a zip archive: {_reason(error)}") from None
+    with archive:
+        for row, name in enumerate(names):
+            try:
+                pictures[row] = _member(archive, name, channels, side)
+            except ValueError as reason:
+                broken.append(f"{name} ({reason})")
+    if broken:
+        raise SpecError(
+            f"{where} = {str(path)!r}: {len(broken)} of {len(names)} images cannot be read: {listed(broken)}"
+        )
+    return pictures
+
+
+def _member(archive: zipfile.ZipFile, name: str, channels: int, side: int) -> np.ndarray:
+    """Return one member's pixels; ValueError with the reason where there are none."""
+    try:
+        size = archive.getinfo(name).file_size
+    except KeyError:
+        raise ValueError("not in the archive") from None
+    if size > _LARGEST_MEMBER:
+        raise ValueError(f"claims {size} bytes, allowed are {_LARGEST_MEMBER}")
+    try:
+        with archive.open(name) as stream:
+            # No more than is allowed, whatever the archive says: a few bytes can unpack to gigabytes.
+            content = stream.read(_LARGEST_MEMBER + 1)
+    except Exception as error:  # noqa: BLE001 - a damaged member makes zipfile and zlib raise a dozen kinds of error
+        raise ValueError(_reason(error)) from None
+    pixels = read_pixels(io.BytesIO(content), channels, (side, side))
+    if pixels.dtype != np.uint8:
+        raise ValueError("has 16 bits, allowed are 8")
+    return pixels
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:80]
+
+
+def _kept_at(path: Path, names: Sequence[str], channels: int, side: int) -> Path:
+    key = json.dumps([_VERSION, sha256(path), list(names), channels, side])
+    return cache_directory() / "images" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return what was kept, or None where there is nothing of this shape: a damaged file is read anew."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.shape == shape and found.dtype == np.uint8 else None
+
+
+def _keep(path: Path, pictures: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(f".{os.getpid()}.part")  # two workers may read at once; the last one's file stays
+    with part.open("wb") as stream:
+        np.save(stream, pictures, allow_pickle=False)
+    part.replace(path)
