@@ -48,6 +48,7 @@ SHELF_PAGES = {
     "explainers": REFERENCE / "explainers.md",
     "modalities": PLAN,
     "networks": PLAN,
+    "estimators": PLAN,
 }
 PLUGINS = [
     plugin

@@ -60,3 +60,25 @@ def test_unet_is_as_wide_and_deep_as_asked():
 def test_a_width_is_positive(spec):
     with pytest.raises(SpecError, match="is not allowed"):
         make("networks", spec)
+
+
+@pytest.mark.parametrize("name", ["gene-cnn", "gene-transformer"])
+@pytest.mark.parametrize("genes", [5, 200, 5000])
+def test_networks_of_genes_take_any_number_of_them(name, genes):
+    net = make("networks", name)((genes,), 4).eval()
+    x = torch.rand(3, genes)
+    out = net(x)
+    assert out.shape == (3, 4)
+    assert torch.allclose(out[:1], net(x[:1]), atol=1e-5)
+
+
+def test_the_transformer_sees_every_gene():
+    net = make("networks", {"name": "gene-transformer", "patches": 7, "width": 8, "heads": 2})((50,), 3).eval()
+    x = torch.rand(1, 50, requires_grad=True)
+    slope = torch.autograd.grad(net(x)[0, 0], x)[0]
+    assert bool((slope != 0).all())
+
+
+def test_a_width_is_shared_by_whole_heads():
+    with pytest.raises(SpecError, match=r"width = 10 is not allowed: a whole multiple of heads = 4"):
+        make("networks", {"name": "gene-transformer", "width": 10})
