@@ -52,6 +52,7 @@ SHELF_PAGES = {
     "modalities": PLAN,
     "tampers": REFERENCE / "tampers.md",
     "networks": PLAN,
+    "estimators": PLAN,
 }
 PLUGINS = [
     plugin

@@ -81,3 +81,25 @@ def test_each_branch_of_late_fusion_sees_its_own_modality_only():
 def test_parts_that_are_not_the_row_are_refused(parts):
     with pytest.raises(SpecError, match="the 8 values of a row"):
         make("networks", {"name": "late-fusion", "parts": parts})((8,), 2)
+
+
+@pytest.mark.parametrize("name", ["gene-cnn", "gene-transformer"])
+@pytest.mark.parametrize("genes", [5, 200, 5000])
+def test_networks_of_genes_take_any_number_of_them(name, genes):
+    net = make("networks", name)((genes,), 4).eval()
+    x = torch.rand(3, genes)
+    out = net(x)
+    assert out.shape == (3, 4)
+    assert torch.allclose(out[:1], net(x[:1]), atol=1e-5)
+
+
+def test_the_transformer_sees_every_gene():
+    net = make("networks", {"name": "gene-transformer", "patches": 7, "width": 8, "heads": 2})((50,), 3).eval()
+    x = torch.rand(1, 50, requires_grad=True)
+    slope = torch.autograd.grad(net(x)[0, 0], x)[0]
+    assert bool((slope != 0).all())
+
+
+def test_a_width_is_shared_by_whole_heads():
+    with pytest.raises(SpecError, match=r"width = 10 is not allowed: a whole multiple of heads = 4"):
+        make("networks", {"name": "gene-transformer", "width": 10})

@@ -94,7 +94,7 @@ class _Reader:
     def values(self, request: dict[str, Any], shape: tuple[int, int], path: Path, where: str) -> np.ndarray:
         """Return the matrix, float32 of the shape."""
         x = np.empty(shape, dtype=np.float32)
-        bytes_of, done = memoryview(x.reshape(-1).view(np.uint8)), 0
+        bytes_of, done = memoryview(x.data).cast("B"), 0
         answer = self.ask(request, path, where)
         while "block" in answer:
             end = done + int(answer["block"])

@@ -56,7 +56,8 @@ class _Profile:
         """Places of the changed features, the largest change first; of equal ones, what tells the classes apart."""
         apart = self.apart if self.apart.size else np.zeros_like(self.change)
         order: npt.NDArray[np.int64] = np.lexsort((-apart, -np.abs(self.change).round(2)))
-        return order[self.adversarial[order] != self.clean[order]]
+        changed: npt.NDArray[np.int64] = order[self.adversarial[order] != self.clean[order]]
+        return changed
 
 
 def draw(example: Example, index: int) -> Drawing:
