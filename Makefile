@@ -6,7 +6,7 @@ export OMP_NUM_THREADS := 1
 export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench bench-assess bench-attacks bench-defenses clean
+.PHONY: demo test check bench bench-assess bench-attacks bench-defenses bench-modalities clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.installed
@@ -31,6 +31,10 @@ bench-attacks: .venv/demo.installed .venv-peers/installed
 # Five trials of the defences that a figure is asked of; what is finished in .cache/bench-defenses is not run again.
 bench-defenses: .venv/test.installed
 	$(BIN)/python benchmarks/defenses.py
+
+# Every modality's plan on its real data; what is finished in .cache/bench-modalities is not run again.
+bench-modalities: .venv/test.installed
+	$(BIN)/python benchmarks/modalities.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Titer needs Python 3.11 or newer"; exit 2; }

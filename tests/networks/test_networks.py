@@ -60,3 +60,24 @@ def test_unet_is_as_wide_and_deep_as_asked():
 def test_a_width_is_positive(spec):
     with pytest.raises(SpecError, match="is not allowed"):
         make("networks", spec)
+
+
+def test_late_fusion_is_the_mean_of_its_branches_probabilities():
+    net = make("networks", {"name": "late-fusion", "parts": [3, 5]})((8,), 4)
+    x = torch.randn(6, 8)
+    votes = [branch(part).softmax(1) for branch, part in zip(net.branches, x.split([3, 5], dim=1), strict=True)]
+    torch.testing.assert_close(net(x).softmax(1), torch.stack(votes).mean(0))
+
+
+def test_each_branch_of_late_fusion_sees_its_own_modality_only():
+    net = make("networks", {"name": "late-fusion", "parts": [3, 5]})((8,), 2)
+    x = torch.randn(1, 8, requires_grad=True)
+    slope = torch.autograd.grad(net.branches[0](x.split([3, 5], dim=1)[0]).sum(), x)[0]
+    assert slope[:, :3].abs().sum() > 0
+    assert slope[:, 3:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("parts", [[8], [3, 4], [3, 6]])
+def test_parts_that_are_not_the_row_are_refused(parts):
+    with pytest.raises(SpecError, match="the 8 values of a row"):
+        make("networks", {"name": "late-fusion", "parts": parts})((8,), 2)

@@ -80,7 +80,12 @@ def grid_text(plan: Plan, *, device: str = "cpu", workers: int | None = None) ->
 
 def _studies(plan: Plan) -> list[str]:
     """Return what is asked besides attacks: its time depends on what the attacks find, and is not foreseen."""
-    tables = {"certification": plan.certification, "detection": plan.detection, "explanation": plan.explanation}
+    tables = {
+        "certification": plan.certification,
+        "detection": plan.detection,
+        "explanation": plan.explanation,
+        "transfer": plan.between,
+    }
     asked = [
         f"{name} of {'every model' if table.defenses is None else ', '.join(table.defenses)} ({table.rows} rows)"
         for name, table in tables.items()

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from titer.assess.models import ModelSpec
 from titer.assess.plan_checks import NO_DEFENSE, WORST_CASE, check_plan
-from titer.assess.study_plans import KEYS, CertificationPlan, DetectionPlan, ExplanationPlan
+from titer.assess.study_plans import KEYS, CertificationPlan, DetectionPlan, ExplanationPlan, TransferPlan
 from titer.assess.surrogate_plan import SurrogatePlan
 from titer.core.errors import SpecError
 from titer.core.plugins import make, plugin
@@ -83,7 +83,7 @@ class _File(_Table):
     threats: Annotated[tuple[ThreatPlan, ...], Field(min_length=1)]
     defenses: tuple[DefensePlan, ...] = ()
     surrogates: tuple[SurrogatePlan, ...] = ()
-    transfer: Transfer = "undefended"
+    transfer: Transfer | TransferPlan = "undefended"
     precision: Precision = "float32"
     certification: CertificationPlan | None = None
     detection: DetectionPlan | None = None
@@ -128,13 +128,14 @@ class Plan:
     certification: CertificationPlan | None
     detection: DetectionPlan | None
     explanation: ExplanationPlan | None
+    between: TransferPlan | None
     source: bytes
     folder: Path
 
     @property
     def has_studies(self) -> bool:
         """Whether anything but attacks is asked."""
-        return any(one is not None for one in (self.certification, self.detection, self.explanation))
+        return any(one is not None for one in (self.certification, self.detection, self.explanation, self.between))
 
     def digest(self) -> str:
         """Return the sha256 of the plan's text."""
@@ -188,11 +189,12 @@ def parse_plan(table: dict[str, Any], source: bytes, folder: Path) -> Plan:
         threats=file.threats,
         defenses=defenses,
         surrogates=file.surrogates,
-        transfer=file.transfer,
+        transfer=file.transfer.shown_to if isinstance(file.transfer, TransferPlan) else file.transfer,
         precision=file.precision,
         certification=file.certification,
         detection=file.detection,
         explanation=file.explanation,
+        between=_between(file.transfer, folder),
         source=source,
         folder=folder,
     )
@@ -239,6 +241,13 @@ def _allowed(place: tuple[Any, ...]) -> tuple[str, ...]:
 def _resolved(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the data settings with relative paths taken from the plan's folder."""
     return {k: str(folder / v) if k in _PATHS and isinstance(v, str) else v for k, v in data.items()}
+
+
+def _between(given: Transfer | TransferPlan, folder: Path) -> TransferPlan | None:
+    """Return the transfer study, its data sets with their paths taken from the plan's folder."""
+    if not isinstance(given, TransferPlan):
+        return None
+    return given.model_copy(update={"data": tuple(_resolved(one, folder) for one in given.data)})
 
 
 def _attack(spec: Spec, index: int) -> AttackPlan:

@@ -99,6 +99,7 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
             )
         _check_names(f"{where}.rules", threat.rules, data.rules)
         _check_names(f"{where}.features", threat.features or (), data.feature_names or ())
+    _check_sites(plan, data)
     for other in plan.surrogates:
         check_group(other, data)
     for one in plan.defenses:
@@ -106,6 +107,15 @@ def check_against(plan: Plan, data: ClinicalData) -> None:
             unit = parse(spec, "defenses")[1].get("unit")
             if unit is not None:
                 check_unit(f"defenses.{one.name}.unit", str(unit), data)
+
+
+def _check_sites(plan: Plan, data: ClinicalData) -> None:
+    """Raise SpecError where a transfer study names a column of sites that the data set does not have."""
+    column = None if plan.between is None else plan.between.sites
+    known = set.intersection(*(set(part.groups) for part in data.parts().values()))
+    if column is not None and column not in known:
+        allowed = ", ".join(sorted(known)) or "none: this data set has no subgroup columns"
+        raise SpecError(f"transfer.sites = {column!r} is no column of the data: allowed are {allowed}")
 
 
 def _check_names(where: str, given: Iterable[str], known: Collection[str]) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pandas as pd
 
-from titer.assess import certification, detection, explanation
+from titer.assess import certification, detection, explanation, transferability
 from titer.assess.cells import FORMAT_VERSION, CellStore, write_json, write_parquet
 from titer.assess.plan import Plan, spec_text
 from titer.assess.study_parts import Part, Study
 from titer.assess.trial import Defended, Trial
 from titer.core.errors import FAILED, Incompatible
 
-STUDIES: tuple[Study, ...] = (certification.STUDY, detection.STUDY, explanation.STUDY)
+STUDIES: tuple[Study, ...] = (certification.STUDY, detection.STUDY, explanation.STUDY, transferability.STUDY)
 
 
 def store_of(out: Path, study: Study) -> CellStore:

@@ -80,7 +80,24 @@ class ExplanationPlan(StudyPlan):
     rows: Rows = 100
 
 
+class TransferPlan(StudyPlan):
+    """The `[transfer]` table: whose adversarial inputs fool whom, between sites, data sets and architectures.
+
+    Members are the plan's models, each trained on all of the training part; with `sites`, a subgroup column, each also
+    on the rows of each of its values; with `data`, each also on other data sets of such rows and classes. `shown_to` is
+    what the text `transfer = "..."` says: which defended models of one model see one another's inputs.
+    """
+
+    shown_to: Literal["undefended", "all", "none"] = "undefended"
+    attack: str | None = None
+    sites: str | None = None
+    data: tuple[dict[str, Any], ...] = ()
+    defenses: Labels | None = ("none",)
+    rows: Rows = 200
+
+
 KEYS = {
+    "transfer": tuple(TransferPlan.model_fields),
     "certification": tuple(CertificationPlan.model_fields),
     "detection": tuple(DetectionPlan.model_fields),
     "explanation": tuple(ExplanationPlan.model_fields),
@@ -95,6 +112,7 @@ def study_problems(plan: Plan) -> Iterator[str]:
         ("certification", plan.certification),
         ("detection", plan.detection),
         ("explanation", plan.explanation),
+        ("transfer", plan.between),
     ):
         if table is not None:
             yield from _unknown(f"{name}.defenses", table.defenses or (), defenses)
@@ -110,6 +128,9 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.explanation is not None:
         yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
         yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
+    if plan.between is not None:
+        yield from _unknown("transfer.attack", [plan.between.attack or attacks[0]], attacks)
+        yield from _plugins("modalities", plan.between.data, "transfer.data")
 
 
 def unlabelled(spec: Spec, where: str = "") -> Spec:

@@ -61,13 +61,13 @@ def transfer_cells(trial: Trial, one: SurrogatePlan, source: Defended, targets: 
     The attacker owns the surrogate and sees all of it, whatever the threat shows of the target.
     """
     for attack in trial.plan.attacks:
-        searching = _searching(attack)
+        chosen = searching(attack)
         for family in trial.plan.threats:
             allowed = _allowed(one, source, family)
-            for threats in _groups(trial.threats(family), searching):
-                rehearsed = tuple(_rehearsed(searching, threat) for threat in threats)
+            for threats in _groups(trial.threats(family), chosen):
+                practice = tuple(rehearsed(chosen, threat) for threat in threats)
                 yield Cell(
-                    trial=trial, attack=searching, threats=threats, source=allowed, targets=targets, rehearsed=rehearsed
+                    trial=trial, attack=chosen, threats=threats, source=allowed, targets=targets, rehearsed=practice
                 )
 
 
@@ -75,7 +75,7 @@ def _groups(threats: tuple[Threat, ...], attack: AttackPlan) -> list[tuple[Threa
     return [threats] if attack.whole_family else [(threat,) for threat in threats]
 
 
-def _searching(attack: AttackPlan) -> AttackPlan:
+def searching(attack: AttackPlan) -> AttackPlan:
     """Return the attack itself; in the place of an ensemble its auto-PGD.
 
     An ensemble's strength is the union over its attacks, which takes the target's verdict on each of them.
@@ -87,7 +87,8 @@ def _searching(attack: AttackPlan) -> AttackPlan:
     return replace(attack, spec={"name": _INSTEAD, **settings}, nested=False)
 
 
-def _rehearsed(attack: AttackPlan, threat: Threat) -> Threat:
+def rehearsed(attack: AttackPlan, threat: Threat) -> Threat:
+    """Return the threat as the attacker searches under it on a model of their own: all seen, and no end at a win."""
     threat = replace(threat, access="gradient")
     # A least-perturbation attack has to stop somewhere, and one pattern for all rows never leaves a row early.
     if attack.minimal or "joint" in plugin("attacks", attack.spec).traits:
@@ -106,7 +107,7 @@ def _allowed(one: SurrogatePlan, source: Defended, family: ThreatPlan) -> Defend
 def count_transfer_cells(plan: Plan) -> int:
     """Return how many cells the surrogates of a plan have."""
     attacks = sum(
-        1 if _searching(attack).whole_family else len(threat.eps) for attack in plan.attacks for threat in plan.threats
+        1 if searching(attack).whole_family else len(threat.eps) for attack in plan.attacks for threat in plan.threats
     )
     return plan.trials * attacks * sum(len(owners(plan.models, one)) for one in plan.surrogates)
 

@@ -69,9 +69,10 @@ class Trial:
         """Build every model of the plan once; raise SpecError for what is wrong, before anything is written."""
         for spec in self.plan.models:
             with suppress(Incompatible):  # a remote model that is down fails its own cells, not the plan
-                self._untrained(spec)
+                self.untrained(spec)
 
-    def _untrained(self, spec: ModelSpec) -> Model:
+    def untrained(self, spec: ModelSpec) -> Model:
+        """Return the model as it is before training, or with the weights that it comes with."""
         return build(
             spec,
             self.data,
@@ -87,7 +88,7 @@ class Trial:
 
     def base(self, spec: ModelSpec) -> Model:
         """Return the undefended model: loaded, or trained by the plan's recipe."""
-        model = self._untrained(spec)
+        model = self.untrained(spec)
         if pretrained(spec):
             return model
         data = self.training_data(self.plan.training)

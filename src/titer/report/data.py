@@ -29,6 +29,7 @@ def report_data(derived: Derived) -> dict[str, Any]:
         "errors": derived.errors,
         "staircases": derived.staircases,
         "transfers": derived.transfers,
+        "sharing": derived.sharing,
         "queries": derived.queries,
         "gaps": derived.gaps,
         "subgroups": derived.subgroups,

@@ -16,7 +16,7 @@ from titer.report.examples import Example, read_example
 
 FORMAT_VERSION = 1
 ANY_ERROR = "any-error"
-STUDIES = ("certification", "detection", "explanation")
+STUDIES = ("certification", "detection", "explanation", "transfer")
 
 _OUTCOME_COLUMNS = [
     "run", "cell", "trial", "model", "defense", "source", "attack", "threat", "threat_family", "norm", "eps", "unit",

@@ -21,6 +21,7 @@ from titer.report.panels import panels
 from titer.report.provenance import facts, provenance, tested
 from titer.report.queries import QueryRow, query_rows
 from titer.report.ranking import Ranking, ranking_table, rankings, weak_sentences
+from titer.report.shared import Sharing, sharing, sharing_context
 from titer.report.shifts import Shift, shifts
 from titer.report.skips import Gap, gaps
 from titer.report.statistics_tables import protocol_lines, statistics_tables
@@ -51,6 +52,7 @@ class Derived:
     certified: Certified | None
     detected: Detected | None
     explained: Explained | None
+    sharing: tuple[Sharing, ...]
 
 
 def derive(run: RunFolder) -> Derived:
@@ -76,6 +78,7 @@ def derive(run: RunFolder) -> Derived:
         certified=certified(run, study),
         detected=watched,
         explained=explained(run, study),
+        sharing=sharing(run),
     )
 
 
@@ -130,6 +133,7 @@ def _studies(derived: Derived) -> dict[str, Any]:
         "certified": certified_context(derived.certified, study),
         "detected": detected_context(derived.detected, study),
         "explained": explained_context(derived.explained, derived.run, study),
+        "sharing": sharing_context(derived.sharing, study),
     }
 
 
