@@ -21,7 +21,8 @@ def asked(plan: ThreatPlan, data: ClinicalData, folder: Path) -> tuple[Region, .
     Raises:
         SpecError: the mask is no file, or not of the rows' shape.
     """
-    masks: list[Region] = [data.rules[name] for name in plan.rules]
+    # What rounds comes last: no other rule would keep values whole.
+    masks: list[Region] = sorted((data.rules[n] for n in plan.rules), key=lambda rule: getattr(rule, "rounds", False))
     shape = next(iter(data.parts().values())).x.shape[1:]
     if plan.features is not None:
         names = data.feature_names or ()
