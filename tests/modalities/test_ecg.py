@@ -130,9 +130,9 @@ def test_forms_that_are_not_read(tmp_path: Path) -> None:
     header = (folder / "p0.hea").read_text()
     for before, after, said in (
         ("p0.dat 212", "p0.dat 516", "stored in format 516"),
-        ("p0.dat 212", "../p0.dat 212", "allowed are files beside the header"),
+        ("p0.dat 212", "../p0.dat 212", "invalid syntax in signal line"),
         ("/mV", "/mmHg", "in mmHg, allowed are mV, uV and V"),
-        ("p0 2 360", "p0/3 2 360", "several segments"),
+        ("p0 2 360", "p0/3 2 360", "invalid syntax in segment line"),
         ("V1", "MLII", "share a name"),
     ):
         (folder / "p0.hea").write_text(header.replace(before, after))

@@ -24,7 +24,9 @@ def asked(plan: ThreatPlan, data: ClinicalData, folder: Path, train: Samples) ->
         SpecError: the mask is no file, or not of the rows' shape.
     """
     named = [data.rules[name] for name in plan.rules]
-    masks: list[Region] = [one.fitted(train.x) if isinstance(one, Estimated) else one for one in named]
+    known = [one.fitted(train.x) if isinstance(one, Estimated) else one for one in named]
+    # What rounds comes last: no other rule would keep values whole.
+    masks: list[Region] = sorted(known, key=lambda rule: getattr(rule, "rounds", False))
     shape = next(iter(data.parts().values())).x.shape[1:]
     if plan.features is not None:
         names = data.feature_names or ()

@@ -93,7 +93,7 @@ def _storage(read: Any) -> list[str]:
 
 def _scaling(read: Any) -> list[str]:
     problems = []
-    bad = [str(one) for one in read.units if str(one).lower() not in _IN_MV]
+    bad = sorted({str(one) for one in read.units if str(one).lower() not in _IN_MV})
     if bad:
         problems.append(f"its signals are in {listed(bad)}, allowed are mV, uV and V")
     if not all(isinstance(one, int | float) and math.isfinite(one) and one > 0 for one in read.adc_gain):

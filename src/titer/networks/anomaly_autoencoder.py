@@ -74,9 +74,9 @@ def _autoencoder(shape: tuple[int, ...], classes: int, code: int, width: int) ->
             return logarithm
 
         def forward(self, x: Tensor) -> Tensor:
-            """Return logits [N, 2]: minus and plus half of how far the error is above the threshold."""
-            above = self.sharpness * (self.log_error(x) - self.threshold) / 2
-            return torch.stack([-above, above], dim=1)
+            """Return logits [N, 2]: 0 for normal, and for an anomaly how far the error lies above the threshold."""
+            above = self.sharpness * (self.log_error(x) - self.threshold)
+            return torch.stack([torch.zeros_like(above), above], dim=1)
 
         def set_threshold(self, threshold: float, sharpness: float) -> None:
             """Set where an error counts as an anomaly, and how steeply the logits rise there."""
