@@ -96,8 +96,9 @@ def test_shares_are_shares(rows: pd.DataFrame) -> None:
     for name in ("clean_accuracy", "success", "detection_rate", "auroc", "class_accuracy", "success_before"):
         assert rows[name].dropna().between(0, 1).all()
     assert (rows["changed"] == (0.1 * rows["rows"]).round()).all()
-    assert (rows["removed_changed"].dropna() <= rows["removed"].dropna()).all()
-    assert (rows["removed"].dropna() <= (0.05 * rows["rows"]).round()).all()
+    searched = rows.dropna(subset=["removed"])
+    assert (searched["removed_changed"] <= searched["removed"]).all()
+    assert (searched["removed"] <= (0.05 * searched["rows"]).round()).all()
 
 
 def test_a_backdoor_is_answered_after_the_poisoning_and_not_before(rows: pd.DataFrame) -> None:
@@ -226,7 +227,7 @@ def test_of_a_pair_success_is_of_the_source_as_it_is() -> None:
     told = measured(_reader(), on)
     assert told["success"] == 0.5
     assert told["class_accuracy"] == 0.0
-    assert told["clean_accuracy"] == pytest.approx(1 / 6)
+    assert told["clean_accuracy"] == pytest.approx(1 / 3), "rows 0 and 5"
 
 
 def test_where_any_error_will_do_there_is_no_success() -> None:

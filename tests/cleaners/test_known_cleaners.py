@@ -9,6 +9,7 @@ import torch
 from titer.assess.poisoning_measures import detected, removed
 from titer.cleaners.activation_clustering import _nearness
 from titer.cleaners.spectral_signatures import signature
+from titer.cleaners.spectre import signature as robust_signature
 from titer.core.errors import Incompatible, SpecError
 from titer.core.plugins import make_cleaner, make_poison
 from titer.training.manifest import new_key, sign
@@ -41,6 +42,28 @@ def test_signatures_do_not_depend_on_rotation_or_scale():
     features, _ = planted()
     turn = torch.linalg.qr(torch.randn((40, 40), generator=torch.Generator().manual_seed(1), dtype=torch.float64)).Q
     assert torch.allclose(signature(features), signature(3 * features @ turn + 5), rtol=1e-6)
+
+
+def hidden(seed=0):
+    """Features where the planted direction is not the one that varies most: a harmless one varies ten times as much."""
+    features, marks = planted(away=6.0, seed=seed)
+    across = torch.nn.functional.normalize(torch.randn(40, dtype=torch.float64), dim=0)
+    return features + 10 * torch.randn((500, 1), dtype=torch.float64) * across, marks
+
+
+def test_robust_whitening_finds_what_plain_signatures_miss():
+    torch.manual_seed(0)
+    features, marks = hidden()
+    plain = detected(signature(features).numpy(), marks.numpy())["detection_rate"]
+    robust = detected(robust_signature(features, 20, 0.1).numpy(), marks.numpy())["detection_rate"]
+    assert plain < 0.3
+    assert robust == 1.0
+
+
+def test_robust_signatures_of_a_few_rows_or_of_none_that_vary_are_numbers():
+    assert robust_signature(torch.ones(30, 5).double(), 20, 0.1).tolist() == [0.0] * 30
+    assert bool(robust_signature(planted(count=9, poisoned=1)[0], 20, 0.1).isfinite().all())
+    assert bool(robust_signature(torch.randn(3, 40).double(), 20, 0.1).isfinite().all())
 
 
 def test_a_small_cluster_is_found():

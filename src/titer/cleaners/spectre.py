@@ -64,7 +64,8 @@ def _reduced(features: Tensor, components: int) -> Tensor:
     left, sizes, _ = torch.linalg.svd(features - features.mean(0), full_matrices=False)
     few = min(components, len(features) // _ROWS_EACH)  # a covariance of more could not be told from few rows
     kept = sizes[:few] > sizes[:1] * 1e-6
-    return (left * sizes)[:, : int(kept.sum())]
+    reduced: Tensor = (left * sizes)[:, : int(kept.sum())]
+    return reduced
 
 
 def _whitened(rows: Tensor, trimmed: float) -> Tensor:

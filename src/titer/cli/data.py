@@ -1,4 +1,4 @@
-"""`titer data`: which public data files a modality reads, whether they are here, and how to get them."""
+"""`titer data`: public data files of the modalities, and signed manifests of a plan's data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from typing import Annotated
 
 import typer
 
-data = typer.Typer(no_args_is_help=True, help="List or fetch the public data files of the modalities.")
+from titer.cli.signing import keys, sign, verify
+
+data = typer.Typer(
+    no_args_is_help=True,
+    help="List or fetch the modalities' public data files; sign data, and verify what was signed.",
+)
 
 
 @data.command("list")
@@ -36,3 +41,8 @@ def fetch(modality: Annotated[str, typer.Argument(help="A modality with data fil
         typer.echo(f"{modality}: needs no download")
     for file in files[modality]:
         typer.echo(f"{modality}: {get(file)}")
+
+
+data.command()(keys)
+data.command()(sign)
+data.command()(verify)

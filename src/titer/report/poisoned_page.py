@@ -19,6 +19,7 @@ from titer.report.study import UNDEFENDED, Study
 from titer.report.tables import Table, plain
 
 _ENOUGH = 0.8
+_NOTICED = 0.01
 
 
 def poisoned_context(found: PoisonedNumbers | None, study: Study, folder: Path) -> dict[str, Any] | None:
@@ -74,8 +75,9 @@ def _unseen(at: AtShare) -> str:
     """Say what accuracy without attack it costs: what testing on clean rows would notice."""
     if at.lost is None:
         return ""
-    cost = f"{points(-at.lost)} of accuracy without attack"
-    return f"It costs {cost}: a test on clean rows does not show it." if at.lost < 0.01 else f"It costs {cost}."
+    lost = f"{number(100 * at.lost, 1)}{NBSP}points of accuracy" if at.lost >= _NOTICED / 20 else "no accuracy"
+    unseen = ": a test on clean rows does not show it" if at.lost < _NOTICED else ""
+    return f"It costs {lost} without attack{unseen}."
 
 
 def _searched(at: AtShare) -> str:

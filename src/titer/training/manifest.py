@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from titer.core.errors import SpecError
@@ -33,7 +33,12 @@ def new_key() -> tuple[bytes, bytes]:
 
 def sign(samples: Samples, secret: bytes) -> SignedManifest:
     """Return the manifest of the samples, signed with a private key of 32 bytes."""
-    body = {"format_version": FORMAT_VERSION, "rows": dict(zip(samples.ids, row_digests(samples), strict=True))}
+    return sign_rows(dict(zip(samples.ids, row_digests(samples), strict=True)), secret)
+
+
+def sign_rows(rows: Mapping[str, str], secret: bytes) -> SignedManifest:
+    """Return the manifest of rows given as id to digest, signed with a private key of 32 bytes."""
+    body = {"format_version": FORMAT_VERSION, "rows": dict(rows)}
     key = _private(secret)
     content = body | {"signature": key.sign(_canonical(body)).hex()}
     text = (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
