@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from tests.modalities.dicom_files import dicom
+
 from titer.core.errors import SpecError
 from titer.core.plugins import make_modality
 from titer.modalities._dicom import read_dicom, read_series

@@ -10,9 +10,9 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from PIL import Image
-
 from tests.modalities.dicom_files import dicom
 from tests.modalities.mutations import survives
+
 from titer.core.errors import SpecError
 from titer.modalities._archives import _read
 from titer.modalities._dicom import read_dicom
