@@ -53,7 +53,8 @@ def head(row: Tensor) -> Tensor:
 
     plane = row.detach().cpu().double().mean(0).numpy()
     # The threshold parts tissue from bright tissue as often as from air: half of it is above air and below the rest.
-    bright = ndimage.binary_closing(plane > otsu(plane) / 2, iterations=1)
+    dark = float(plane.min())
+    bright = ndimage.binary_closing(plane > dark + (otsu(plane) - dark) / 2, iterations=1)
     regions, count = ndimage.label(bright)
     if not count:
         return torch.zeros_like(row, dtype=torch.bool)
@@ -73,7 +74,10 @@ def _inner(mask: Tensor) -> Tensor:
 
 
 def otsu(values: np.ndarray) -> float:
-    """Return the threshold that parts the values into the two classes of least spread (Otsu 1979, eq. 14 and 18)."""
+    """Return the threshold that parts the values into the two classes of least spread (Otsu 1979, eq. 14 and 18).
+
+    Where no value lies between the classes, every threshold between them is as good, and the middle one is returned.
+    """
     low, high = float(values.min()), float(values.max())
     if high <= low:
         return high
@@ -84,7 +88,7 @@ def otsu(values: np.ndarray) -> float:
     apart = np.zeros(_BINS)
     parted = (below > 0) & (below < 1)
     apart[parted] = (mean[-1] * below[parted] - mean[parted]) ** 2 / (below[parted] * (1 - below[parted]))
-    return float(borders[1:][apart.argmax()])
+    return float(borders[1:][apart >= apart.max() * (1 - 1e-9)].mean())
 
 
 def remembered(find: Find) -> Find:
