@@ -28,6 +28,17 @@ class _Described(nn.Module):
         return f"{self.features.__module__}.{self.features.__name__}"
 
 
+class _Mirrored(nn.Module):
+    """In training, each image is seen from either side: a lesion and a head have no left that matters here."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x [N, C, H, W], in training half of its rows mirrored."""
+        if not self.training:
+            return x
+        turned = torch.rand(len(x), device=x.device) < 0.5
+        return torch.where(turned.view(-1, 1, 1, 1), x.flip(3), x)
+
+
 class _Soften(nn.Module):
     """Standardised numbers, outliers drawn in smoothly: a hard limit would hide their gradient."""
 
@@ -36,11 +47,17 @@ class _Soften(nn.Module):
         return _WIDEST * torch.tanh(z / _WIDEST)
 
 
-def on_features(features: Features, shape: tuple[int, ...], classes: int, *, width: int, dropout: float) -> nn.Module:
-    """Return `features` of rows of `shape`, standardised by running moments, one hidden layer, `classes` logits."""
+def on_features(
+    features: Features, shape: tuple[int, ...], classes: int, *, width: int, dropout: float, mirrored: bool
+) -> nn.Module:
+    """Return `features` of rows of `shape`, standardised by running moments, one hidden layer, `classes` logits.
+
+    With `mirrored`, training sees half of the rows from the other side.
+    """
     with torch.no_grad():
         count = features(torch.full((1, *shape), 0.5)).shape[1]
     return nn.Sequential(
+        *([_Mirrored()] if mirrored else []),
         _Described(features),
         nn.BatchNorm1d(count, affine=False),
         _Soften(),

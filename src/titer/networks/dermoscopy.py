@@ -38,6 +38,6 @@ def dermoscopy(*, width: Count = 256, dropout: float = 0.5) -> Network:
         from titer.networks._dermoscopy import features
         from titer.networks._head import on_features
 
-        return on_features(features, shape, classes, width=width, dropout=dropout)
+        return on_features(features, shape, classes, width=width, dropout=dropout, mirrored=False)
 
     return build

@@ -37,6 +37,6 @@ def gradient_histograms(*, width: Count = 512, dropout: float = 0.6) -> Network:
         from titer.networks._gradients import features
         from titer.networks._head import on_features
 
-        return on_features(features, shape, classes, width=width, dropout=dropout)
+        return on_features(features, shape, classes, width=width, dropout=dropout, mirrored=True)
 
     return build
