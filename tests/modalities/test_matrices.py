@@ -246,3 +246,15 @@ def test_glioma_has_six_clusters(titer_data: Path) -> None:
     assert data.classes == tuple(f"LGm{i}" for i in range(1, 7))
     assert data.pool is not None
     assert data.pool.x.shape == (880, 1205)
+
+
+def test_what_tells_the_classes_apart_stays_finite(write: Write) -> None:
+    """A p value below the smallest float, and genes that never vary, within a class or at all."""
+    sharp = X.copy()
+    sharp[:, 0] = np.tile([0.0, 1e6], SAMPLES // 2) + np.linspace(0, 1e-3, SAMPLES)
+    sharp[:, 1], sharp[:, 2] = 7.0, np.tile([1.0, 2.0], SAMPLES // 2)
+    data = load(write(frame(sharp)))
+    apart = data.drawing["minus_log10_p"]
+    assert all(np.isfinite(apart))
+    assert apart[0] > 100
+    assert apart[1:3] == [0, 300]

@@ -25,6 +25,7 @@ _NEAR_END = 0.25
 _UNBOUNDED = 10.0
 """Units that a value moves where the domain has no end."""
 _LARGE = 2**31 - 1
+_LOW_BITS = 2.0**12
 _TINY = 1e-12
 
 
@@ -124,9 +125,11 @@ def _exchanged(rows: Rows, state: State, free: Tensor, count: int, many: int) ->
     changed = best != clean
     width = best.shape[1]
     worth = _worth(state)
-    out, into, side = (rows.noise.uniform(width).to(best) for _ in range(3))
-    leaving = (_gumbel(out) - worth).masked_fill(~changed, -torch.inf)
-    entering = (_gumbel(into) + worth).masked_fill(changed | ~free, -torch.inf)
+    # One number a value, as hashing costs more than a tree: no value both leaves and enters; the low bits pick ends.
+    number = rows.noise.uniform(width)
+    chance, side = _gumbel(number).to(best), (number * _LOW_BITS).frac()
+    leaving = (chance - worth).masked_fill(~changed, -torch.inf)
+    entering = (chance + worth).masked_fill(changed | ~free, -torch.inf)
     room = (count - changed.sum(1)).clamp_min(0)
     left = _first(leaving, many * torch.ones_like(room))
     came = _first(entering, many + room)

@@ -22,6 +22,7 @@ _GENES = 16
 _POINTS = 400
 _NAMED = 5
 _NAME_ROOM = 0.07
+_ENDLESS = 300.0
 _ROW = 19
 _HEAD = 26
 _LEFT = 116
@@ -86,7 +87,7 @@ def _profile(example: Example, index: int) -> _Profile:
         centre=means.mean(0) if len(means) else clean,
         classes=tuple(map(str, known.get("classes") or ()))[: len(means)],
         means=means,
-        apart=np.asarray(known.get("minus_log10_p") or [], dtype=np.float64),
+        apart=np.nan_to_num(np.asarray(known.get("minus_log10_p") or [], dtype=np.float64), posinf=_ENDLESS),
         what=str(known.get("what") or "gene"),
         unit=str(known.get("value") or ""),
     )
