@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -59,7 +59,6 @@ class Site:
 class Record:
     """A site with int8[N]: how many alternate alleles each sample has, or MISSING."""
 
-    line: int
     site: Site
     dosages: np.ndarray
 
@@ -131,7 +130,7 @@ def records_of(
                 return
             for number, line in lines:
                 try:
-                    yield _record(line, number, state, order)
+                    yield _record(line, state, order)
                 except RecordError as reason:
                     problems.append(f"line {number}: {reason}")
                     if len(problems) >= _REPORTED:
@@ -210,7 +209,7 @@ def _columns(line: str, state: _Progress) -> str:
     return f"samples are named twice: {listed([name for name, n in Counter(state.samples).items() if n > 1])}"
 
 
-def _record(line: str, number: int, state: _Progress, order: Order) -> Record:
+def _record(line: str, state: _Progress, order: Order) -> Record:
     """Return the record of a line, in its place after the ones before it."""
     fields = line.split("\t")
     width = len(_FIXED) + len(state.samples)
@@ -232,11 +231,9 @@ def _record(line: str, number: int, state: _Progress, order: Order) -> Record:
         raise RecordError("ID, FILTER or INFO is empty (a missing value is '.'), or FORMAT does not begin with GT")
     dosages, ploidy = _dosages(fields[len(_FIXED) :], len(alternates), state)
     _in_place(chromosome, position, reference, alternate, state, order)
-    site = Site(
-        chromosome=chromosome, position=position, id=identifier,
-        reference=reference, alternates=alternates, ploidy=ploidy,
-    )  # fmt: skip
-    return Record(line=number, site=site, dosages=dosages)
+    known: dict[str, Any] = {"chromosome": chromosome, "position": position, "id": identifier}
+    site = Site(**known, reference=reference, alternates=alternates, ploidy=ploidy)
+    return Record(site=site, dosages=dosages)
 
 
 def _position(chromosome: str, place: str, state: _Progress) -> int:
