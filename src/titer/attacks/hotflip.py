@@ -16,8 +16,8 @@ from titer.engine.rows import Rows, blocks
 from titer.engine.words import NEVER, changed_at, estimates, look, options
 from titer.threats.words import changes_allowed
 
-_SPARE = 2
-"""Further looks of a note whose budget is spent: its changes may still be exchanged."""
+_LOOKS, _SPARE = 2, 12
+"""Looks of a note at the most: so many for each word that may change, and some more."""
 
 
 @attack(
@@ -62,31 +62,42 @@ def _searched(rows: Rows, width: int, verified: int) -> Tensor:
     """Return for each row the first note that won, or else the best one."""
     found, live = rows.x.clone(), torch.arange(len(rows), device=rows.x.device)
     beam = _Beam(rows.x.unsqueeze(1), _margins(rows, rows.x.unsqueeze(1)))
-    allowed = options(rows)
-    steps = int(changes_allowed(rows.threat, rows.x).max()) + _SPARE
-    for _ in range(steps):
-        proposed = [_proposals(rows, beam.notes[:, place], allowed, verified) for place in range(beam.notes.shape[1])]
-        notes = torch.cat([beam.notes, *proposed], 1)
-        margins = torch.cat([beam.margins, _margins(rows, notes[:, beam.notes.shape[1] :])], 1)
-        before, beam = beam, _best(_Beam(notes, margins), width)
+    allowed, skipped = options(rows), torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
+    for _ in range(_LOOKS * int(changes_allowed(rows.threat, rows.x).max()) + _SPARE):
+        looked = [_proposals(rows, notes, allowed, verified, skipped) for notes in beam.notes.unbind(1)]
+        proposed = torch.cat([one.notes for one in looked], 1)
+        margins = torch.cat([beam.margins, _margins(rows, proposed)], 1)
+        before, beam = beam, _best(_Beam(torch.cat([beam.notes, proposed], 1), margins), width)
         found[live] = beam.notes[:, 0]
-        # A note is done when it has won, or when no proposal came nearer.
-        won = rows.look(beam.notes[:, 0])
+        # Where no proposal came nearer, the next ones in the order of the estimates are tried, until there are none.
         stuck = (beam.notes[:, 0] == before.notes[:, 0]).all(1)
-        keep = ~(won | stuck)
+        skipped = torch.where(stuck, skipped + verified, 0)
+        ended = stuck & torch.stack([one.ended for one in looked]).all(0)
+        keep = ~(rows.look(beam.notes[:, 0]) | ended)
         if not bool(keep.any()):
             break
-        live, rows, beam, allowed = live[keep], rows.take(keep), beam.take(keep), allowed[keep]
+        live, rows, beam, allowed, skipped = live[keep], rows.take(keep), beam.take(keep), allowed[keep], skipped[keep]
     return found
 
 
-def _proposals(rows: Rows, x_adv: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """Return notes [n, m, L] with the one change each that the estimates put first; the note itself where none is."""
+class _Proposed(NamedTuple):
+    """Notes [n, m, L] with one change each, and bool[n]: no estimate is left after them."""
+
+    notes: Tensor
+    ended: Tensor
+
+
+def _proposals(rows: Rows, x_adv: Tensor, allowed: Tensor, count: int, skipped: Tensor) -> _Proposed:
+    """Return the `count` changes that the estimates put first, `skipped` int64[n] left out; the note where none is."""
     gains = estimates(rows, x_adv, look(rows, x_adv), allowed)
-    top = gains.flatten(1).topk(min(count, gains[0].numel()), dim=1)
-    places, words = top.indices // gains.shape[2], allowed.flatten(1).gather(1, top.indices)
-    words = torch.where(top.values > NEVER, words, x_adv.gather(1, places).long())
-    return changed_at(x_adv, places, words)
+    order = gains.flatten(1).sort(dim=1, descending=True, stable=True)
+    window = skipped.unsqueeze(1) + torch.arange(count, device=x_adv.device)
+    inside = window.clamp_max(order.indices.shape[1] - 1)
+    values, at = order.values.gather(1, inside), order.indices.gather(1, inside)
+    places, words = at // gains.shape[2], allowed.flatten(1).gather(1, at)
+    real = (values > NEVER) & (window == inside)
+    words = torch.where(real, words, x_adv.gather(1, places).long())
+    return _Proposed(changed_at(x_adv, places, words), ~real[:, -1])
 
 
 def _margins(rows: Rows, notes: Tensor) -> Tensor:

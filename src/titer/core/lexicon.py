@@ -7,7 +7,7 @@ network that reads words is a `WordEmbedding`, so that a gradient stops there an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, cast, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,8 @@ class WordEmbedding(nn.Module):
         count = (pieces > 0).sum(-1, keepdim=True).clamp_min(1)
         # An embedding bag sums without the [..., P, D] between, which is most of the memory of a pass.
         flat = nn.functional.embedding_bag(pieces.view(-1, pieces.shape[-1]), self.weight, mode="sum", padding_idx=0)
-        return cast(Tensor, flat.view(*ids.shape, -1) / count)
+        mean: Tensor = flat.view(*ids.shape, -1) / count
+        return mean
 
 
 def embedding_of(net: nn.Module | None) -> WordEmbedding | None:

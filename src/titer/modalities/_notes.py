@@ -162,11 +162,11 @@ def digest_of(words: Sequence[str]) -> str:
     return hashlib.sha256(" ".join(words).encode()).hexdigest()
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | IO[bytes]:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
 
 
-def _lines(stream: IO[bytes], path: Path, where: str) -> Iterator[str]:
+def _lines(stream: Iterable[bytes], path: Path, where: str) -> Iterator[str]:
     """Yield the lines decoded, each end of line kept; SpecError with the byte's place where one is not UTF-8."""
     at = 0
     for line in stream:

@@ -20,9 +20,8 @@ def latent_vectors(notes: Tensor, words: int, width: int) -> Tensor:
     among = (counts > 0).sum(0)
     weight = torch.log((1 + len(notes)) / (1 + among.float()))
     matrix = torch.where(counts > 0, (1 + counts.clamp_min(1).log()) * weight, 0.0)
-    matrix = torch.nn.functional.normalize(matrix, dim=1).numpy()
     rank = min(width, *matrix.shape)
-    _, _, topics = randomized_svd(matrix, rank, n_iter=3, random_state=0)
+    _, _, topics = randomized_svd(torch.nn.functional.normalize(matrix, dim=1).numpy(), rank, n_iter=3, random_state=0)
     vectors = torch.zeros(words, width)
     vectors[:, :rank] = torch.from_numpy(topics.T.copy()) * weight.unsqueeze(1)
     vectors[among < 2] = 0.0

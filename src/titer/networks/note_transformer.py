@@ -40,8 +40,7 @@ def note_transformer(
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
     A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which begin at the
-    notes' latent semantic vectors; the answer is read off the mean and the largest value of the last layer over the
-    note's words.
+    notes' latent semantic vectors; the answer is read off the mean of the last layer over the note's words.
 
     Args:
         width: of the vectors.
@@ -97,8 +96,12 @@ def _network(
             super().__init__()
             self.before_attention, self.before_perceptron = nn.LayerNorm(width), nn.LayerNorm(width)
             self.queries, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-            self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+            last = nn.Linear(2 * width, width)
+            self.perceptron = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), last)
             self.drop = nn.Dropout(dropout)
+            with torch.no_grad():  # a block adds little at the start, so that the words' own topics are heard
+                self.out.weight.mul_(0.1)
+                last.weight.mul_(0.1)
 
         def forward(self, h: Tensor, there: Tensor) -> Tensor:
             q, k, v = self.queries(self.before_attention(h)).unflatten(2, (3, 4, -1)).permute(2, 0, 3, 1, 4)
@@ -115,11 +118,11 @@ def _network(
             self.words = WordEmbedding(pieces, width)
             self.places = nn.Embedding(length, width)
             self.blocks = nn.ModuleList(Block() for _ in range(layers))
-            self.norm = nn.LayerNorm(width)
+            self.norm = nn.BatchNorm1d(width)
             self.drop = nn.Dropout(dropout)
-            self.answer = nn.Linear(2 * width, classes)
-            with torch.no_grad():  # places must not drown the words at the start
-                self.places.weight.mul_(0.1)
+            self.answer = nn.Linear(width, classes)
+            with torch.no_grad():  # places must not drown the words' topics at the start
+                self.places.weight.mul_(0.02)
 
         def read(self, lexicon: Sequence[str], notes: Tensor) -> None:
             """Learn the pieces of words, and vectors to begin at, from the training notes."""
@@ -135,10 +138,10 @@ def _network(
             h = self.drop(self.words(x) + self.places.weight[: x.shape[1]])
             for block in self.blocks:
                 h = block(h, seen)
-            h = self.norm(h)
+            # Normalised after the mean, as a word that says little has a short vector and must keep its small say; over
+            # the batch, as what all notes have in common would fill a note's own norm.
             mean = (h * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True)
-            most = h.masked_fill(~seen.unsqueeze(2), -torch.inf).amax(1)
-            logits: Tensor = self.answer(self.drop(torch.cat([mean, most], 1)))
+            logits: Tensor = self.answer(self.drop(self.norm(mean)))
             return logits
 
     return NoteTransformer()
