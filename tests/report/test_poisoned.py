@@ -107,7 +107,7 @@ def test_the_first_page_tells_the_backdoor_that_succeeds_and_no_other(folder: Pa
     assert "answers “normal” to 96.0 %" in text
     assert "a test on clean rows does not show it" in text
     assert "robust signatures, finds 100 %" in text
-    assert "letter" not in text
+    assert "<b>letter</b>" not in text
     assert "“flips”" not in text
 
 
