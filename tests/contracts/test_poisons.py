@@ -18,16 +18,24 @@ SMALLEST = {
 BUDGET = {"images": {"eps": 8.0, "unit": "grey level"}, "tables": {"eps": 0.5, "unit": "sd"}}
 TABLES_ONLY = {"implausible-profile"}
 SHARE = 0.1
+CASES = [
+    (name, scene) for name in POISONS for scene in ("images", "tables") if scene == "tables" or name not in TABLES_ONLY
+]
 
 
-@pytest.fixture(params=POISONS)
-def plugin(request):
-    return POISONS[request.param]
-
-
-@pytest.fixture(params=["images", "tables"])
-def scene(request):
+@pytest.fixture(params=CASES, ids="-".join)
+def case(request):
     return request.param
+
+
+@pytest.fixture
+def plugin(case):
+    return POISONS[case[0]]
+
+
+@pytest.fixture
+def scene(case):
+    return case[1]
 
 
 @pytest.fixture
@@ -37,9 +45,6 @@ def toy(scene, request):
 
 @pytest.fixture
 def attack(plugin, scene, toy):
-    if plugin.name in TABLES_ONLY and scene != "tables":
-        pytest.skip("it is for tables")
-
     def run(data=toy.data, model=toy.model, seed=0, **settings):
         known = {one.name for one in plugin.settings()}
         given = SMALLEST.get(plugin.name, {}) | (BUDGET[scene] if {"eps", "unit"} <= known else {})

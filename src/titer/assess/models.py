@@ -76,12 +76,11 @@ def check_spec(spec: ModelSpec, where: str) -> None:
     kinds = [kind for kind in _KINDS if getattr(spec, kind) is not None]
     if len(kinds) != 1:
         given = f"{' and '.join(kinds)} are" if kinds else "none is"
-        raise SpecError(f"{where} needs exactly one of {_listed(_KINDS)}: {given} given")
+        raise SpecError(f"{where} needs exactly one of {', '.join(_KINDS[:-1])} and {_KINDS[-1]}: {given} given")
     for key in ("weights",) if spec.estimator is None else ("weights", "preprocess"):
         if getattr(spec, key) is not None and spec.network is None:
-            raise SpecError(
-                f"{where}.{key} = {getattr(spec, key)!r} is not allowed with {kinds[0]}: it has its own {key}"
-            )
+            given = f"{where}.{key} = {getattr(spec, key)!r}"
+            raise SpecError(f"{given} is not allowed with {kinds[0]}: it has its own {key}")
     if spec.output not in ("logits", "probabilities"):
         raise unknown(f"{where}.output", spec.output, ("logits", "probabilities"))
     check_preprocess(spec.preprocess, f"{where}.preprocess")
@@ -95,10 +94,6 @@ def check_spec(spec: ModelSpec, where: str) -> None:
             check_import_path(name, f"{where}.network")
         else:
             plugin("networks", spec.network, f"{where}.network").check(settings, f"{where}.network")
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 Reading = tuple[Lexicon, Tensor]

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.needs import Needs
 from titer.core.plugins import Count, Share, attack
@@ -33,7 +34,7 @@ _TINY = 1e-12
     "sparse-rs",
     paper="Croce, Andriushchenko, Singh, Flammarion, Hein 2022, arXiv:2006.12834, algorithm 1 (L0)",
     threat_ids=("NISTAML.025", "AML.T0043.001"),
-    needs=Needs(access="scores", norms=("l0",)),
+    needs=Needs(access="scores", norms=("l0",), outputs=("classes", "labels", "value")),
 )
 def sparse_rs(*, queries: Count = 1000, share: Share = 0.3) -> Attack:
     """Sparse random search.
@@ -47,6 +48,8 @@ def sparse_rs(*, queries: Count = 1000, share: Share = 0.3) -> Attack:
     """
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
+        if threat.worded:
+            raise Incompatible("sparse-rs takes values for numbers, and those of a note are words, which have no order")
         order = shuffled(threat, x, rng)
         count = min(int(threat.budget.eps), len(order))
         blocks = min(math.ceil(len(order) / count), max(queries // 2, 1))
