@@ -23,12 +23,13 @@ from titer.core.errors import Incompatible
 from titer.core.lexicon import embedding_of
 from titer.core.model import Model
 from titer.core.places import weights_cache
-from titer.core.plugins import make_attack
-from titer.core.protocols import TrainingData
+from titer.core.plugins import Guarded, make_attack
+from titer.core.protocols import Attack, TrainingData
 from titer.core.randomness import generator
-from titer.core.record import Recipe
+from titer.core.record import Recipe, Samples
 from titer.core.registry import Spec
 from titer.core.threat import Threat
+from titer.engine.ensemble import Ensemble
 from titer.engine.fast import quick
 from titer.engine.metering import Meter
 from titer.threats.naming import highest_loss
@@ -147,8 +148,16 @@ def _surrogate(trial: Trial, one: SurrogatePlan, notes: list[str]) -> tuple[floa
 
 def _small(trial: Trial, recipe: Recipe | None = None) -> TrainingData:
     data = trial.training_data(replace(recipe or trial.plan.training, batch_size=_ROWS, patience=10**6))
-    rows = list(range(min(_ROWS, len(data.train))))
+    rows = _of_every_class(data.train, min(_ROWS, len(data.train)))
     return replace(data, train=data.train.take(rows), validation=data.validation.take([0, 1]), cache=None)
+
+
+def _of_every_class(part: Samples, count: int) -> list[int]:
+    """Return `count` rows that have the part's own mix of classes, in its order of rows."""
+    if part.y.dim() != 1:
+        return list(range(count))
+    order = torch.argsort(part.y.cpu(), stable=True)
+    return sorted(order[torch.linspace(0, len(order) - 1, count).round().long()].tolist())
 
 
 def _scale(trial: Trial) -> float:
@@ -231,15 +240,25 @@ def _passes_per_row(attack: AttackPlan, model: Model, trial: Trial, threat: Thre
     x = trial.split.test.x[:_ROWS].to(trial.device)
     y = trial.split.test.y[:_ROWS].to(trial.device)
     meter = Meter(len(x))
-    endless = threat if attack.minimal else replace(threat, goal=highest_loss(model.output))
     try:
-        make_attack(attack.spec)(
-            meter.watch(model.limited(threat.access)), x, y, endless, rng=generator(0)
-        )  # fmt: skip
+        for search, aim in _searches(attack, threat, model):
+            search(meter.watch(model.limited(threat.access)), x, y, aim, rng=generator(0))
     except Incompatible as reason:
         notes.append(f"{attack.label} will be skipped: {reason}")
         return 0.0
     return float(torch.maximum(meter.forwards, meter.backwards).mean())
+
+
+def _searches(attack: AttackPlan, threat: Threat, model: Model) -> list[tuple[Attack, Threat]]:
+    """Return what is run once, and what it aims at: a goal out of reach, so that no row leaves early.
+
+    A least-perturbation attack has no budget to use up and needs its own goal, inside an ensemble too.
+    """
+    made, endless = make_attack(attack.spec), replace(threat, goal=highest_loss(model.output))
+    run = made.run if isinstance(made, Guarded) else made
+    if isinstance(run, Ensemble) and run.first is not None and run.first.needs.refused("", threat, model) is None:
+        return [(run.first, threat), (run.later, endless)]
+    return [(made, threat if attack.minimal else endless)]
 
 
 def _minutes(seconds: float) -> str:
