@@ -155,6 +155,7 @@ def test_another_data_set_is_read_from_the_plans_folder_and_may_not_hold_test_ro
         ('sites = "site"', 'sites = "country"', "transfer.sites = 'country' is no column of the data: allowed are "),
         ('attack = "pgd"\nsites', 'attack = "apgd"\nsites', "transfer.attack = 'apgd'"),
         ("rows = 80", "rows = 0", "transfer.rows = 0"),
+        ("rows = 80", 'defenses = ["none", "none"]', "transfer.defenses = ['none', 'none'] is not allowed"),
         ("rows = 80", 'shown_to = "al"', "transfer.shown_to = 'al' is not allowed"),
         ("rows = 80", 'data = [{ name = "cytolgy" }]', "did you mean 'cytology'"),
     ],

@@ -151,6 +151,9 @@ def study_problems(plan: Plan) -> Iterator[str]:
         yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
         yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
     if plan.between is not None:
+        if plan.between.defenses != ("none",):
+            given = list(plan.between.defenses or ())
+            yield f"transfer.defenses = {given} is not allowed: undefended models are compared, ['none']"
         yield from _unknown("transfer.attack", [plan.between.attack or attacks[0]], attacks)
         yield from _plugins("modalities", plan.between.data, "transfer.data")
     if plan.poisoning is not None:
