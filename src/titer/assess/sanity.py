@@ -23,6 +23,7 @@ from titer.threats.rules import MutableMask, RowMask
 from titer.training.objectives import row_loss
 
 ROWS = 128
+RANDOM_ROWS = 64
 ENSEMBLES = ("autoattack", "worst-case")
 _STEPS: dict[str, Any] = {"name": "pgd", "steps": 40, "step": 0.1, "restarts": 1}
 _CLIMB = {"name": "pgd", "steps": 10, "step": 0.1, "random_start": False}
@@ -160,7 +161,8 @@ def probe(
 ) -> list[dict[str, Any]]:
     """Run every probe on the rows that the model gets right; x is [N, ...], at most `ROWS` are used.
 
-    `usual` is the plan's longest search, which a longer one is held against.
+    Of a randomised model at most `RANDOM_ROWS`, as each gradient is a mean over many draws. `usual` is the plan's
+    longest search, which a longer one is held against.
     """
     try:
         right = _right(model, x, y, threat, generator(seed, "probe"))
@@ -172,7 +174,7 @@ def probe(
 
 
 def _right(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: torch.Generator) -> Tensor:
-    """Return the numbers of the first `ROWS` rows that the goal applies to and that the model gets right, int64[n].
+    """Return the numbers of the first rows that the goal applies to and that the model gets right, int64[n].
 
     Of a value or a mask, those that the goal is not reached for: neither is ever exactly right.
     """
@@ -184,7 +186,8 @@ def _right(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: torch.Genera
         right = [part.argmax(1) == truth for part, truth in zip(parts, truths, strict=True)]
     else:
         right = [~threat.goal.won(part, truth) for part, truth in zip(parts, truths, strict=True)]
-    return (torch.cat(right) & threat.goal.applies(y)).nonzero().flatten()[:ROWS]
+    most = ROWS if model.draw is None else RANDOM_ROWS
+    return (torch.cat(right) & threat.goal.applies(y)).nonzero().flatten()[:most]
 
 
 def _common(name: str, threat: Threat) -> dict[str, Any]:

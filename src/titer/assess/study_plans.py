@@ -141,27 +141,39 @@ def study_problems(plan: Plan) -> Iterator[str]:
     if plan.certification is not None:
         yield from _plugins("certifiers", plan.certification.certifiers, "certification.certifiers")
     if plan.detection is not None:
-        yield from _plugins("detectors", plan.detection.detectors, "detection.detectors", make_detector)
-        if TOGETHER in _labelled(plan.detection.detectors):
-            yield f"detection.detectors: the label {TOGETHER!r} is not allowed: tables use that name themselves"
-        yield from _unknown("detection.together", plan.detection.together or (), labels(plan.detection.detectors))
-        yield from _plugins("detectors", plan.detection.stream, "detection.stream", make_stream_detector)
-        yield from _unknown("detection.attacks", plan.detection.attacks or (), attacks)
+        yield from _detection_problems(plan.detection, attacks)
     if plan.explanation is not None:
         yield from _plugins("explainers", plan.explanation.explainers, "explanation.explainers")
         yield from _unknown("explanation.attack", [plan.explanation.attack or attacks[0]], attacks)
     if plan.between is not None:
-        if plan.between.defenses != ("none",):
-            given = list(plan.between.defenses or ())
-            yield f"transfer.defenses = {given} is not allowed: undefended models are compared, ['none']"
-        yield from _unknown("transfer.attack", [plan.between.attack or attacks[0]], attacks)
-        yield from _plugins("modalities", plan.between.data, "transfer.data")
+        yield from _transfer_problems(plan.between, attacks)
     if plan.poisoning is not None:
-        yield from _plugins("poisons", plan.poisoning.poisons, "poisoning.poisons", _try_poison)
-        yield from _plugins("cleaners", plan.poisoning.cleaners, "poisoning.cleaners")
-        yield from _unknown("poisoning.retrain", plan.poisoning.retrain or (), labels(plan.poisoning.cleaners))
-        if len(set(plan.poisoning.shares)) < len(plan.poisoning.shares):
-            yield f"poisoning.shares = {list(plan.poisoning.shares)} names a share twice"
+        yield from _poisoning_problems(plan.poisoning)
+
+
+def _detection_problems(table: DetectionPlan, attacks: list[str]) -> Iterator[str]:
+    yield from _plugins("detectors", table.detectors, "detection.detectors", make_detector)
+    if TOGETHER in _labelled(table.detectors):
+        yield f"detection.detectors: the label {TOGETHER!r} is not allowed: tables use that name themselves"
+    yield from _unknown("detection.together", table.together or (), labels(table.detectors))
+    yield from _plugins("detectors", table.stream, "detection.stream", make_stream_detector)
+    yield from _unknown("detection.attacks", table.attacks or (), attacks)
+
+
+def _transfer_problems(table: TransferPlan, attacks: list[str]) -> Iterator[str]:
+    if table.defenses != ("none",):
+        given = list(table.defenses or ())
+        yield f"transfer.defenses = {given} is not allowed: undefended models are compared, ['none']"
+    yield from _unknown("transfer.attack", [table.attack or attacks[0]], attacks)
+    yield from _plugins("modalities", table.data, "transfer.data")
+
+
+def _poisoning_problems(table: PoisoningPlan) -> Iterator[str]:
+    yield from _plugins("poisons", table.poisons, "poisoning.poisons", _try_poison)
+    yield from _plugins("cleaners", table.cleaners, "poisoning.cleaners")
+    yield from _unknown("poisoning.retrain", table.retrain or (), labels(table.cleaners))
+    if len(set(table.shares)) < len(table.shares):
+        yield f"poisoning.shares = {list(table.shares)} names a share twice"
 
 
 def posed(spec: Spec, share: float, classes: Sequence[str] | None, where: str) -> dict[str, Any]:
