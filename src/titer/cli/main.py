@@ -10,6 +10,7 @@ import typer
 from titer import __version__
 from titer.cli.assess import assess
 from titer.cli.data import data
+from titer.cli.guard import guard
 from titer.cli.harden import harden
 from titer.cli.plugins import plugins
 from titer.cli.report import report
@@ -29,6 +30,7 @@ app.command()(report)
 app.command()(plugins)
 app.command()(tamper)
 app.add_typer(data, name="data")
+app.add_typer(guard, name="guard")
 
 
 def _version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""Operation: metrics, health, retention, backup, the demo and the case study."""

@@ -1,0 +1,1 @@
+"""Receiving: DICOM and DICOMweb in, checked lightly, durable, then acknowledged (G1, G6)."""

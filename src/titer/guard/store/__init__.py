@@ -1,0 +1,1 @@
+"""Where the guard keeps its state: one database (SQLite, or PostgreSQL by URL), every write through one journal."""

@@ -1,0 +1,1 @@
+"""Pages and interfaces over HTTP: review, dashboard, accounts, inference, DICOMweb."""
