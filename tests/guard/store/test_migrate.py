@@ -7,8 +7,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, insert, select, text
-
 from tests.guard.postgres import Server, server
+
 from titer.core.errors import SpecError
 from titer.guard import keys
 from titer.guard.audit import chain

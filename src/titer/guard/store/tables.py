@@ -202,6 +202,13 @@ audit_head = Table(
     Column("digest", _DIGEST, nullable=False),
 )
 
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),  # audit-exported: the last row of the chain that a repository has
+    Column("value", BigInteger, nullable=False),
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,

@@ -62,6 +62,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_checkpoints")),
     )
     op.create_table(
+        "marks",
+        sa.Column("name", sa.String(length=64), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_marks")),
+    )
+    op.create_table(
         "objects",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
@@ -248,6 +254,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_objects_series_instance_uid"))
 
     op.drop_table("objects")
+    op.drop_table("marks")
     op.drop_table("checkpoints")
     op.drop_table("baselines")
     op.drop_table("audit_head")
