@@ -98,7 +98,7 @@ def export(connection: Connection, after: int, address: str, authorities: Path) 
         for seq, event in _rows(connection, after):
             stream.sendall(framed(event, socket.gethostname()))
             last = seq
-        # Closed with anything of the peer's unread, the connection is reset, and the peer may lose what it had not read.
+        # A connection closed with something of the peer's unread is reset, and the peer may lose the end of what came.
         with suppress(OSError):
             stream.unwrap()
     return last
