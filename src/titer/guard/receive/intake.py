@@ -15,8 +15,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from titer.guard.checks.light import Claim, Header, Mismatch, Unreadable, light
-from titer.guard.checks.walk import TRANSFER_SYNTAXES
+from titer.guard.checks.light import Claim, Header, Mismatch, light
+from titer.guard.checks.walk import TRANSFER_SYNTAXES, Unreadable
 from titer.guard.context import Context
 from titer.guard.keys import pseudonym
 from titer.guard.receive.entry import Entry, Refusal, refused
