@@ -53,13 +53,17 @@ def saved(ds: FileDataset, folder: Path) -> Path:
     return path
 
 
-def storescu(port: int, *files: Path, options: tuple[str, ...] = (), called: str = "TITER") -> subprocess.CompletedProcess[str]:
+Contexts = tuple[tuple[str, str], ...]
+Done = subprocess.CompletedProcess[str]
+
+
+def storescu(port: int, *files: Path, options: tuple[str, ...] = (), called: str = "TITER") -> Done:
     """Send files with DCMTK's storescu."""
     command = ["storescu", "-v", *options, "-aec", called, "127.0.0.1", str(port), *map(str, files)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def echoscu(port: int, *options: str, called: str = "TITER") -> subprocess.CompletedProcess[str]:
+def echoscu(port: int, *options: str, called: str = "TITER") -> Done:
     """Send a C-ECHO with DCMTK."""
     command = ["echoscu", "-v", "-to", "10", *options, "-aec", called, "127.0.0.1", str(port)]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -74,12 +78,17 @@ def unit(kind: int, content: bytes) -> bytes:
 
 
 def associate_request(
-    contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),), called: str = "TITER", calling: str = "RAW", longest: int = 0
+    contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),),
+    called: str = "TITER",
+    calling: str = "RAW",
+    longest: int = 0,
 ) -> bytes:
     """An A-ASSOCIATE-RQ; contexts are numbered 1, 3, 5 ..."""
     out = item(0x10, b"1.2.840.10008.3.1.1.1")
     for index, (abstract, transfer) in enumerate(contexts):
-        out += item(0x20, bytes((2 * index + 1, 0, 0, 0)) + item(0x30, abstract.encode()) + item(0x40, transfer.encode()))
+        out += item(
+            0x20, bytes((2 * index + 1, 0, 0, 0)) + item(0x30, abstract.encode()) + item(0x40, transfer.encode())
+        )
     out += item(0x50, item(0x51, longest.to_bytes(4, "big")) + item(0x52, b"1.2.3.4"))
     return unit(1, struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode()) + out)
 
@@ -94,10 +103,9 @@ def uid(value: str) -> bytes:
 
 def store_request(instance: str, message: int = 1, sop_class: str = CT) -> bytes:
     """The command set of a C-STORE-RQ."""
-    content = (
-        element(0x0002, uid(sop_class)) + element(0x0100, struct.pack("<H", 1)) + element(0x0110, struct.pack("<H", message))
-        + element(0x0700, bytes(2)) + element(0x0800, struct.pack("<H", 1)) + element(0x1000, uid(instance))
-    )  # fmt: skip
+    one, number = struct.pack("<H", 1), struct.pack("<H", message)
+    content = element(0x0002, uid(sop_class)) + element(0x0100, one) + element(0x0110, number)
+    content += element(0x0700, bytes(2)) + element(0x0800, one) + element(0x1000, uid(instance))
     return element(0, len(content).to_bytes(4, "little")) + content
 
 
@@ -153,7 +161,7 @@ class Raw:
             out += got
         return out
 
-    def associate(self, contexts: tuple[tuple[str, str], ...] = ((CT, EXPLICIT),)) -> int:
+    def associate(self, contexts: Contexts = ((CT, EXPLICIT),)) -> int:
         """Ask for an association; returns the type of the answer: 2 accepted, 3 rejected, 7 aborted."""
         self.send(associate_request(contexts, calling=self.calling))
         return self.receive()[0]

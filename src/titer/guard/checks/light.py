@@ -35,11 +35,15 @@ class Mismatch(TiterError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What the C-STORE request, or the file meta information of a DICOMweb part, says of an object."""
+    """What the C-STORE request, or the file meta information of a DICOMweb part, says of an object.
+
+    `study_instance_uid` is the study that a STOW-RS request names, None where it names none.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
+    study_instance_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +83,11 @@ def light(content: Any, start: int, claim: Claim) -> Header:
         raise Mismatch("SOP Class UID differs from the request's")
     if said[1] != claim.sop_instance_uid:
         raise Mismatch("SOP Instance UID differs from the request's")
+    study = _uid(walk, _STUDY, "Study Instance UID")
+    if claim.study_instance_uid not in (None, study):
+        raise Mismatch("Study Instance UID differs from the request's")
     return Header(
-        study_instance_uid=_uid(walk, _STUDY, "Study Instance UID"),
+        study_instance_uid=study,
         series_instance_uid=_uid(walk, _SERIES, "Series Instance UID"),
         modality=_code(walk, _MODALITY),
         patient_id=text(walk, _PATIENT_ID),

@@ -36,6 +36,18 @@ def server_context(tls: TLSSettings, root: Path) -> ssl.SSLContext:
     return context
 
 
+def client_context(tls: TLSSettings, root: Path, destination: str) -> ssl.SSLContext:
+    """Return the context of connections to a destination: its authorities, our certificate; SpecError as above."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(root / tls.certificate, root / tls.key)
+        context.load_verify_locations(root / tls.authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise SpecError(f"destinations.{destination}.tls cannot be used: {error}") from None
+    return context
+
+
 def fingerprint(certificate: bytes | None) -> str | None:
     """Return the SHA-256 of a certificate in DER, 64 hexadecimal digits."""
     return hashlib.sha256(certificate).hexdigest() if certificate else None
