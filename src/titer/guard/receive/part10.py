@@ -52,8 +52,7 @@ def _element(content: bytes | bytearray, at: int) -> tuple[int, int, int] | None
 
 
 def _claim(found: dict[int, bytes]) -> Claim:
-    uids = [found.get(tag, b"").rstrip(b"\0 ").decode("latin-1") for tag in (_GROUP = 0x0002
-_CLASS, _INSTANCE, _SYNTAX)]
+    uids = [found.get(tag, b"").rstrip(b"\0 ").decode("latin-1") for tag in (_CLASS, _INSTANCE, _SYNTAX)]
     if not all(valid_uid(one) for one in uids):
         raise Unreadable("file meta information without its UIDs")
     return Claim(sop_class_uid=uids[0], sop_instance_uid=uids[1], transfer_syntax_uid=uids[2])
