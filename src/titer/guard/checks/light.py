@@ -115,6 +115,8 @@ def _code(walk: Walk, tag: int) -> str:
 def _pixels(walk: Walk, syntax: str) -> tuple[int, int] | None:
     found = [tag for tag in _PIXELS if tag in walk.found]
     if not found:
+        if _BITS in walk.found:  # as of an object that was cut off between two elements
+            raise Unreadable("the geometry of pixel data, without pixel data")
         return None
     if len(found) > 1:
         raise Unreadable("pixel data more than once")

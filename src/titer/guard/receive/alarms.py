@@ -24,10 +24,10 @@ class Alarms:
 
     def raise_(self, words: str, agent: str, host: str) -> None:
         """Record that something happened which may be an attack; does not wait for the disk."""
-        _LOG.warning("%s (%s)", words, host)
         if self._bucket.empty():
             self._left_out += 1
             return
+        _LOG.warning("%s (%s)", words, host)
         self._bucket.take()
         detail = {"reason": words}
         if self._left_out:

@@ -36,6 +36,7 @@ from titer.guard.receive.transport import fingerprint
 from titer.guard.settings import DICOMSettings
 
 _CLOSING_SECONDS = 2.0
+_CLOSING_BYTES = 1 << 20
 _FOUR = {pdu.RELEASE_RQ: 4, pdu.ABORT: 4}
 
 
@@ -64,6 +65,7 @@ class Association:
         self._command = bytearray()
         self._context = 0
         self._message: tuple[Command, Message] | None = None
+        self._counted = False
         self.busy = False
 
     @property
@@ -94,9 +96,14 @@ class Association:
     def _end(self) -> None:
         if self._message:
             self._message[1].give_up()
-        if self._asked:
-            self._desk.policy.leave(self._asked.calling_ae, self._host)
+        self._leave()
         self._writer.close()
+
+    def _leave(self) -> None:
+        """Make room for another association; an own one that only waits for its peer to close counts no more."""
+        if self._asked and self._counted:
+            self._counted = False
+            self._desk.policy.leave(self._asked.calling_ae, self._host)
 
     @property
     def _calling(self) -> str:
@@ -116,7 +123,7 @@ class Association:
             await self._gone()
             return False
         self._desk.policy.enter(asked.calling_ae, self._host)
-        self._asked = asked
+        self._asked, self._counted = asked, True
         answers = [answer(one) for one in asked.proposals]
         for proposal, one in zip(asked.proposals, answers, strict=True):
             if one.result == ACCEPTANCE:
@@ -153,6 +160,7 @@ class Association:
                     await self._take(value)
                 continue
             if kind == pdu.RELEASE_RQ:
+                self._leave()
                 await self._send(pdu.release_reply())
                 await self._gone()
             return
@@ -260,5 +268,6 @@ class Association:
         """Wait for the peer to close, a little while."""
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(_CLOSING_SECONDS):
-                while await self._reader.read(1 << 16):
-                    pass
+                left = _CLOSING_BYTES
+                while left > 0 and (block := await self._reader.read(1 << 16)):
+                    left -= len(block)

@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
+from functools import partial
 
 from titer.guard.receive.association import Association, Desk
 
@@ -63,6 +64,13 @@ class Server:
             connection = _Connection(str(address[0]))
             self._connections[connection] = None
             connection.task = asyncio.create_task(self._serve(connection, connected))
+            connection.task.add_done_callback(partial(self._ended, connection, connected))
+
+    def _ended(self, connection: _Connection, connected: socket.socket, _task: asyncio.Task[None]) -> None:
+        """Forget a connection; what was cancelled before it began has nobody else to close its socket."""
+        self._connections.pop(connection, None)
+        if connection.association is None:
+            connected.close()
 
     def _make_room(self) -> None:
         waiting = [one for one in self._connections if one.waiting]
@@ -80,16 +88,9 @@ class Server:
             connection.association = Association(reader, writer, self._desk, connection.host)
             await connection.association.serve()
         except (OSError, EOFError, TimeoutError) as error:  # a handshake that fails: another authority, no TLS, silence
-            connected.close()
             self._desk.alarms.raise_(f"connection refused: {_kind(error)}", "", connection.host)
-        except asyncio.CancelledError:
-            if connection.association is None:
-                connected.close()
-            raise
         except Exception:  # noqa: BLE001 - one association must not end the others
             _LOG.exception("an association failed")
-        finally:
-            self._connections.pop(connection, None)
 
     async def _streams(self, connected: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
