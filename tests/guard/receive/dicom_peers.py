@@ -125,10 +125,12 @@ def store_units(instance: str, content: bytes, message: int = 1, piece: int = 13
 class Raw:
     """A sender over a bare socket."""
 
-    def __init__(self, port: int, *, calling: str = "RAW", tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, port: int, *, calling: str = "RAW", called: str = "TITER", tls: ssl.SSLContext | None = None
+    ) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.calling = calling
+        self.calling, self.called, self.piece = calling, called, 16_000
         if tls:
             self.socket = tls.wrap_socket(self.socket)
 
@@ -163,12 +165,15 @@ class Raw:
 
     def associate(self, contexts: Contexts = ((CT, EXPLICIT),)) -> int:
         """Ask for an association; returns the type of the answer: 2 accepted, 3 rejected, 7 aborted."""
-        self.send(associate_request(contexts, calling=self.calling))
-        return self.receive()[0]
+        self.send(associate_request(contexts, self.called, self.calling))
+        kind, answer = self.receive()
+        if kind == 2 and (length := int.from_bytes(answer.rpartition(b"\x51\0\0\4")[2][:4], "big")):
+            self.piece = length - 6
+        return kind
 
     def store(self, instance: str, content: bytes, message: int = 1) -> tuple[int, str]:
         """Send an object; returns status and comment."""
-        self.send(store_units(instance, content, message))
+        self.send(store_units(instance, content, message, self.piece))
         return self.status()
 
     def status(self) -> tuple[int, str]:
