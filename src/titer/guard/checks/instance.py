@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from titer.guard.checks import device, geometry, grey, header, identity, payload, sides
+from titer.guard.checks import device, geometry, grey, header, identity, payload, sides, signatures
 from titer.guard.checks.loaded import Loaded, Unreadable, load, quiet
 from titer.guard.checks.past import Past
 from titer.guard.checks.rule import Rule, applied
@@ -18,6 +18,7 @@ RULES: tuple[Rule[Loaded], ...] = (
     *identity.RULES,
     *grey.RULES,
     *device.RULES,
+    *signatures.RULES,
 )
 READABLE = "readable"
 
