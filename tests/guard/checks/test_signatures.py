@@ -113,5 +113,7 @@ def test_an_old_algorithm_is_not_taken_for_verified(signer: tuple[Path, Path], t
     source = Path(str(get_testdata_file("CT_small.dcm")))
     key, certificate = signer
     done = tmp_path / "s.dcm"
-    subprocess.run(["dcmsign", "+s", str(key), str(certificate), str(source), str(done)], check=True, capture_output=True)
+    subprocess.run(
+        ["dcmsign", "+s", str(key), str(certificate), str(source), str(done)], check=True, capture_output=True
+    )
     assert [one[0] for one in reasons(done)] == ["FLAG"]

@@ -18,7 +18,7 @@ _FIXED = ("RescaleSlope", "RescaleIntercept")
 
 
 def values(one: Loaded) -> Iterator[tuple[str, str]]:
-    """Yield the (attribute, value) pairs of an object that its device's baseline counts; malformed ones are left out."""
+    """Yield the (attribute, value) pairs of an object that a device's baseline counts, malformed ones left out."""
     for key in CODES:
         told = "\\".join(one.texts(key)) if key == "PatientOrientation" else one.text(key)
         yield key, told or "-"
@@ -40,9 +40,13 @@ def _unusual(one: Loaded, past: Past) -> Iterator[Hit]:
         known = past.baseline(device, key)
         if sum(known.values()) < _FEWEST or told in known:
             continue
-        if key in CODES or (key in _FIXED and _few(known)) or not _near(key, float(told), [float(one) for one in known]):
-            yield Hit(reason=f"{key} is one that this device never had",
-                      evidence={key: told, "usual": dict(sorted(known.items(), key=lambda one: -one[1])[:5])})  # fmt: skip
+        if (
+            key in CODES
+            or (key in _FIXED and _few(known))
+            or not _near(key, float(told), [float(one) for one in known])
+        ):
+            usual = dict(sorted(known.items(), key=lambda one: -one[1])[:5])
+            yield Hit(reason=f"{key} is one that this device never had", evidence={key: told, "usual": usual})
 
 
 def _few(known: Mapping[str, int]) -> bool:

@@ -32,9 +32,13 @@ def _axes(one: Loaded, _past: Past) -> Iterator[Hit]:
         yield Hit(reason="ImageOrientationPatient has not six values", evidence={"values": len(axes)})
         return
     row, column = np.array(axes[:3]), np.array(axes[3:])
-    errors = (abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(float(row @ column)))
+    lengths = (float(np.linalg.norm(row)), float(np.linalg.norm(column)))
+    errors = (*(abs(length - 1) for length in lengths), abs(float(row @ column)))
     if max(errors) > _TOLERANCE:
-        yield Hit(reason="ImageOrientationPatient is not orthonormal", evidence={"errors": [round(float(e), 5) for e in errors]})
+        yield Hit(
+            reason="ImageOrientationPatient is not orthonormal",
+            evidence={"errors": [round(float(e), 5) for e in errors]},
+        )
 
 
 def _place(one: Loaded, _past: Past) -> Iterator[Hit]:
@@ -53,7 +57,9 @@ def _size(one: Loaded, _past: Past) -> Iterator[Hit]:
         if len(spacing) != 2 or min(spacing) <= 0:
             yield Hit(reason=f"{key} is not two numbers above 0", evidence={key: spacing})
             continue
-        field = [float(one.dataset.get(side) or 0) * step for side, step in zip(("Rows", "Columns"), spacing, strict=True)]
+        field = [
+            float(one.dataset.get(side) or 0) * step for side, step in zip(("Rows", "Columns"), spacing, strict=True)
+        ]
         evidence = {key: spacing, "field_mm": [round(side, 1) for side in field]}
         if max(field) > _MOST_FIELD.get(modality, math.inf) or max(spacing) > _MOST_SPACING.get(modality, math.inf):
             yield Hit(reason=f"{key} makes the image larger than {modality} can be", evidence=evidence)
@@ -87,8 +93,11 @@ def _magnification(one: Loaded, _past: Past) -> Iterator[Hit]:
     """Projections: PixelSpacing is the imager's, or smaller by a magnification of at most 4 (PS3.3, 10.7.1.3)."""
     at_imager, in_patient = one.number("ImagerPixelSpacing"), one.number("PixelSpacing")
     if one.text("Modality") in _PROJECTIONS and at_imager and in_patient and not 0.25 <= in_patient / at_imager <= 1.05:
-        yield Hit(reason="PixelSpacing does not follow from ImagerPixelSpacing by any magnification",
-                  evidence={"ImagerPixelSpacing": at_imager, "PixelSpacing": in_patient}, habit="magnification")  # fmt: skip
+        yield Hit(
+            reason="PixelSpacing does not follow from ImagerPixelSpacing by any magnification",
+            evidence={"ImagerPixelSpacing": at_imager, "PixelSpacing": in_patient},
+            habit="magnification",
+        )
 
 
 def _directions(one: Loaded, _past: Past) -> Iterator[Hit]:
@@ -98,8 +107,11 @@ def _directions(one: Loaded, _past: Past) -> Iterator[Hit]:
         return
     meant = tuple(_letter(axes[start : start + 3]) for start in (0, 3))
     if any(letters[0] != main for letters, main in zip(told, meant, strict=True)):
-        yield Hit(reason="PatientOrientation is not what ImageOrientationPatient says",
-                  evidence={"PatientOrientation": told, "expected": meant}, habit="\\".join((*told, *meant)))  # fmt: skip
+        yield Hit(
+            reason="PatientOrientation is not what ImageOrientationPatient says",
+            evidence={"PatientOrientation": told, "expected": meant},
+            habit="\\".join((*told, *meant)),
+        )
 
 
 def _letter(axis: tuple[float, ...]) -> str:

@@ -17,13 +17,31 @@ _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")
 _DATE = re.compile(r"\d{8}")
 _TIME = re.compile(r"\d{2}([0-5]\d([0-5]\d|60)?(\.\d{1,6})?)?")
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-_CODES = ("Modality", "PatientSex", "Laterality", "ImageLaterality", "BodyPartExamined", "PatientPosition",
-          "PhotometricInterpretation")  # fmt: skip
+_CODES = (
+    "Modality",
+    "PatientSex",
+    "Laterality",
+    "ImageLaterality",
+    "BodyPartExamined",
+    "PatientPosition",
+    "PhotometricInterpretation",
+)
 _DATES = ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate", "PatientBirthDate")
 _TIMES = ("StudyTime", "SeriesTime", "AcquisitionTime", "ContentTime")
-_NUMBERS = ("InstanceNumber", "SeriesNumber", "PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient",
-            "ImageOrientationPatient", "SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept",
-            "WindowCenter", "WindowWidth")  # fmt: skip
+_NUMBERS = (
+    "InstanceNumber",
+    "SeriesNumber",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "WindowCenter",
+    "WindowWidth",
+)
 _YEAR = 365.2425
 _OLDEST = 130
 _SAMPLES = {"MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1, "RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3,
@@ -60,7 +78,9 @@ def _required(one: Loaded, _past: Past) -> Iterator[Hit]:
     absent = [key for key in wanted if key not in one.dataset or not _has_value(one, key)]
     if absent:
         listed = ", ".join(absent)
-        yield Hit(reason=f"attributes of type 1 are absent or empty: {listed}", evidence={"absent": absent}, habit=listed)
+        yield Hit(
+            reason=f"attributes of type 1 are absent or empty: {listed}", evidence={"absent": absent}, habit=listed
+        )
 
 
 def _has_value(one: Loaded, keyword: str) -> bool:
@@ -78,8 +98,11 @@ def _form(one: Loaded, _past: Past) -> Iterator[Hit]:
     wrong += [key for key in _NUMBERS if not _is_numeric(one, key)]
     if wrong:
         listed = ", ".join(wrong)
-        yield Hit(reason=f"values are not of the form that their VR asks for: {listed}", evidence={"attributes": wrong},
-                  habit=listed)  # fmt: skip
+        yield Hit(
+            reason=f"values are not of the form that their VR asks for: {listed}",
+            evidence={"attributes": wrong},
+            habit=listed,
+        )
 
 
 def _is_numeric(one: Loaded, keyword: str) -> bool:
@@ -97,8 +120,11 @@ def _charset(one: Loaded, _past: Past) -> Iterator[Hit]:
     terms = one.texts("SpecificCharacterSet") or ("",)
     unknown = [term for term in terms if term not in python_encoding]
     if unknown:
-        yield Hit(reason="SpecificCharacterSet names no character set that is defined", evidence={"terms": unknown},
-                  habit=",".join(unknown))  # fmt: skip
+        yield Hit(
+            reason="SpecificCharacterSet names no character set that is defined",
+            evidence={"terms": unknown},
+            habit=",".join(unknown),
+        )
         return
     for key in ("PatientName", "SeriesDescription", "ProtocolName", "InstitutionName"):
         raw = one.dataset.get_item(key) if key in one.dataset else None
@@ -130,7 +156,10 @@ def _age(one: Loaded, _past: Past) -> Iterator[Hit]:
         return
     years = (study - born).days / _YEAR
     if 0 <= years <= _OLDEST and not int(told[:3]) - 1 <= years < int(told[:3]) + 2:
-        yield Hit(reason="PatientAge does not follow from birth and study", evidence={"years_apart": round(years - int(told[:3]), 1)})
+        yield Hit(
+            reason="PatientAge does not follow from birth and study",
+            evidence={"years_apart": round(years - int(told[:3]), 1)},
+        )
 
 
 def _pixels(one: Loaded, _past: Past) -> Iterator[Hit]:
@@ -139,15 +168,19 @@ def _pixels(one: Loaded, _past: Past) -> Iterator[Hit]:
     if allocated is None or stored is None or high is None:
         return
     if not (1 <= stored <= allocated <= 64) or high != stored - 1 or (allocated != 1 and allocated % 8):
-        yield Hit(reason="BitsAllocated, BitsStored and HighBit do not fit each other",
-                  evidence={"BitsAllocated": allocated, "BitsStored": stored, "HighBit": high},
-                  habit=f"{allocated}/{stored}/{high}")  # fmt: skip
+        yield Hit(
+            reason="BitsAllocated, BitsStored and HighBit do not fit each other",
+            evidence={"BitsAllocated": allocated, "BitsStored": stored, "HighBit": high},
+            habit=f"{allocated}/{stored}/{high}",
+        )
     photometric, samples = one.text("PhotometricInterpretation"), one.dataset.get("SamplesPerPixel")
     wanted = _SAMPLES.get(photometric)
     if wanted is None or samples != wanted:
-        yield Hit(reason="PhotometricInterpretation is not defined or has another number of samples",
-                  evidence={"PhotometricInterpretation": photometric, "SamplesPerPixel": samples},
-                  habit=f"{photometric}/{samples}")  # fmt: skip
+        yield Hit(
+            reason="PhotometricInterpretation is not defined or has another number of samples",
+            evidence={"PhotometricInterpretation": photometric, "SamplesPerPixel": samples},
+            habit=f"{photometric}/{samples}",
+        )
     yield from _length(one, allocated, samples or 1, photometric)
 
 
@@ -160,9 +193,12 @@ def _length(one: Loaded, allocated: int, samples: int, photometric: str) -> Iter
     wanted, given = (values * allocated + 7) // 8, len(one.dataset.PixelData)
     if not 0 < wanted <= given <= wanted + 1:
         short = given < wanted or not wanted
-        yield Hit(reason="the pixels are not as long as size, frames and bits say",
-                  outcome=Outcome.BLOCK if short else Outcome.FLAG, habit=None if short else "longer",
-                  evidence={"bytes": given, "expected": wanted, "Rows": rows, "Columns": columns})  # fmt: skip
+        yield Hit(
+            reason="the pixels are not as long as size, frames and bits say",
+            outcome=Outcome.BLOCK if short else Outcome.FLAG,
+            habit=None if short else "longer",
+            evidence={"bytes": given, "expected": wanted, "Rows": rows, "Columns": columns},
+        )
 
 
 def _window(one: Loaded, _past: Past) -> Iterator[Hit]:
@@ -170,8 +206,11 @@ def _window(one: Loaded, _past: Past) -> Iterator[Hit]:
     centers, widths = one.numbers("WindowCenter"), one.numbers("WindowWidth")
     exact = one.text("VOILUTFunction") in ("LINEAR_EXACT", "SIGMOID")
     if len(centers) != len(widths) or any(width <= 0 if exact else width < 1 for width in widths):
-        yield Hit(reason="WindowCenter and WindowWidth do not fit, or a width is below 1",
-                  evidence={"WindowCenter": centers, "WindowWidth": widths}, habit="window")  # fmt: skip
+        yield Hit(
+            reason="WindowCenter and WindowWidth do not fit, or a width is below 1",
+            evidence={"WindowCenter": centers, "WindowWidth": widths},
+            habit="window",
+        )
 
 
 def _day(value: str) -> date | None:

@@ -26,8 +26,10 @@ def _patient(one: Loaded, past: Past) -> Iterator[Hit]:
 
 
 def _content(one: Loaded, past: Past) -> Iterator[Hit]:
-    """A SOP instance UID names one object for ever (PS3.5, 9): other pixels are an incident, another header may be a
-    correction, and is looked at."""
+    """A SOP instance UID names one object for ever (PS3.5, 9).
+
+    Other pixels under it are an incident; another header may be a correction, and is looked at.
+    """
     others = [(digest, pixels) for digest, pixels in past.same_uid(one.text("SOPInstanceUID")) if digest != one.digest]
     if not others:
         return

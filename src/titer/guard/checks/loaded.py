@@ -96,7 +96,11 @@ class Loaded:
         if not isinstance(rows, int) or not isinstance(columns, int) or "PixelData" not in self.dataset:
             return None
         single = (self.number("NumberOfFrames") or 1) == 1 and self.dataset.get("SamplesPerPixel", 1) == 1
-        if not single or not 0 < rows * columns * 4 <= _MOST_DECODED or self.text("PhotometricInterpretation")[:4] != "MONO":
+        if (
+            not single
+            or not 0 < rows * columns * 4 <= _MOST_DECODED
+            or self.text("PhotometricInterpretation")[:4] != "MONO"
+        ):
             return None
         return self._native(rows, columns) if self.native else self._decoded(rows, columns)
 

@@ -14,9 +14,22 @@ from titer.guard.records import Outcome
 
 _PERSON = ("PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate", "PatientSex")
 _ALL = ("StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDate", "SeriesTime", "Modality", "Laterality")
-_VOLUME = ("SOPClassUID", "FrameOfReferenceUID", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "Rows",
-           "Columns", "PixelRepresentation", "PixelSpacing", "RescaleType", "RescaleIntercept", "PatientPosition",
-           "PatientOrientation", "SliceThickness")  # fmt: skip
+_VOLUME = (
+    "SOPClassUID",
+    "FrameOfReferenceUID",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "Rows",
+    "Columns",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "RescaleType",
+    "RescaleIntercept",
+    "PatientPosition",
+    "PatientOrientation",
+    "SliceThickness",
+)
 _SLOPED = ("CT", "MR")
 _LATE = timedelta(minutes=1)
 
@@ -24,8 +37,11 @@ _LATE = timedelta(minutes=1)
 def _person(series: Series, _past: Past) -> Iterator[Hit]:
     mixed = [key for key in _PERSON if len(_values(series, key)) > 1]
     if mixed:
-        yield Hit(reason=f"objects of the series are of different patients: {', '.join(mixed)}",
-                  evidence={"attributes": mixed}, outcome=Outcome.BLOCK)  # fmt: skip
+        yield Hit(
+            reason=f"objects of the series are of different patients: {', '.join(mixed)}",
+            evidence={"attributes": mixed},
+            outcome=Outcome.BLOCK,
+        )
 
 
 def _shared(series: Series, _past: Past) -> Iterator[Hit]:
@@ -37,8 +53,11 @@ def _shared(series: Series, _past: Past) -> Iterator[Hit]:
     mixed = {key: counts for key in keys if len(counts := _values(series, key)) > 1}
     if mixed:
         listed = ", ".join(mixed)
-        yield Hit(reason=f"objects of the series differ in what they must share: {listed}", habit=listed,
-                  evidence={key: sorted(counts.values(), reverse=True)[:5] for key, counts in mixed.items()})  # fmt: skip
+        yield Hit(
+            reason=f"objects of the series differ in what they must share: {listed}",
+            habit=listed,
+            evidence={key: sorted(counts.values(), reverse=True)[:5] for key, counts in mixed.items()},
+        )
 
 
 def _values(series: Series, keyword: str) -> Counter[str]:
@@ -52,8 +71,11 @@ def _orientation(series: Series, _past: Past) -> Iterator[Hit]:
         return
     odd = len(volumes) - len(series.stack)
     if 0 < odd <= max(2, len(volumes) // 20):
-        yield Hit(reason="a few slices of the series are of another orientation", evidence={"slices": odd, "of": len(volumes)},
-                  habit=f"{odd}")  # fmt: skip
+        yield Hit(
+            reason="a few slices of the series are of another orientation",
+            evidence={"slices": odd, "of": len(volumes)},
+            habit=f"{odd}",
+        )
 
 
 def _times(series: Series, _past: Past) -> Iterator[Hit]:
@@ -66,22 +88,28 @@ def _times(series: Series, _past: Past) -> Iterator[Hit]:
         made = [at for one in series.objects if (at := _moment(one, f"{kind}Date", f"{kind}Time")) is not None]
         if made and began > min(made) + _LATE:
             minutes = round((began - min(made)).total_seconds() / 60, 1)
-            yield Hit(reason=f"the series begins after the {kind}Time of its objects", evidence={"minutes": minutes},
-                      habit=kind)  # fmt: skip
+            yield Hit(
+                reason=f"the series begins after the {kind}Time of its objects",
+                evidence={"minutes": minutes},
+                habit=kind,
+            )
 
 
 def _moment(one: Loaded, date: str, time: str) -> datetime | None:
     day, clock = one.text(date), one.text(time)
     try:
-        return datetime.strptime(day + clock[:6], "%Y%m%d%H%M%S")  # noqa: DTZ007 - both are of the same clock
+        return datetime.strptime(day + clock[:6], "%Y%m%d%H%M%S")
     except ValueError:
         return None
 
 
 RULES: tuple[Rule[Series], ...] = (
     Rule(name="series-patient", catches="two patients in a series (patient-id-swap)", look=_person),
-    Rule(name="series-shared", look=_shared,
-         catches="one slice's own meaning of grey, length or side (rescale, pixel-spacing, photometric-flip)"),
+    Rule(
+        name="series-shared",
+        look=_shared,
+        catches="one slice's own meaning of grey, length or side (rescale, pixel-spacing, photometric-flip)",
+    ),
     Rule(name="series-orientation", catches="slices of another orientation", look=_orientation),
     Rule(name="series-times", catches="series that exchanged their times (series-order)", look=_times),
-)  # fmt: skip
+)

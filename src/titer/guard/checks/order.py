@@ -35,8 +35,11 @@ def direction(series: Series) -> str | None:
 def _uids(series: Series, _past: Past) -> Iterator[Hit]:
     twice = Counter(one.text("SOPInstanceUID") for one in series.objects)
     if doubled := [uid for uid, n in twice.items() if n > 1]:
-        yield Hit(reason="two objects of the series have one SOPInstanceUID", evidence={"uids": doubled[:5]},
-                  outcome=Outcome.BLOCK)  # fmt: skip
+        yield Hit(
+            reason="two objects of the series have one SOPInstanceUID",
+            evidence={"uids": doubled[:5]},
+            outcome=Outcome.BLOCK,
+        )
 
 
 def _spacing(series: Series, _past: Past) -> Iterator[Hit]:
@@ -47,17 +50,24 @@ def _spacing(series: Series, _past: Past) -> Iterator[Hit]:
     starts = np.concatenate([[True], np.diff(along) > _SAME_MM])
     places, counts = along[starts], np.diff(np.append(np.flatnonzero(starts), len(along)))
     if len(set(counts.tolist())) > 1:
-        yield Hit(reason="some slices lie where another one lies, or one is missing among several at each place",
-                  evidence={"places": len(places), "slices_at_a_place": sorted(set(counts.tolist()))})  # fmt: skip
+        yield Hit(
+            reason="some slices lie where another one lies, or one is missing among several at each place",
+            evidence={"places": len(places), "slices_at_a_place": sorted(set(counts.tolist()))},
+        )
     if len(places) < _FEW:
         return
     steps = np.diff(places)
     usual = float(np.median(steps))
     odd = np.flatnonzero((steps > _GAP * usual) | (steps < usual / _GAP))
     if odd.size:
-        yield Hit(reason="slices do not lie at even distances: one is missing, was moved, or was put in",
-                  evidence={"usual_mm": round(usual, 3), "odd_mm": [round(float(steps[i]), 3) for i in odd[:5]],
-                            "at": [int(i) for i in odd[:5]]})  # fmt: skip
+        yield Hit(
+            reason="slices do not lie at even distances: one is missing, was moved, or was put in",
+            evidence={
+                "usual_mm": round(usual, 3),
+                "odd_mm": [round(float(steps[i]), 3) for i in odd[:5]],
+                "at": [int(i) for i in odd[:5]],
+            },
+        )
 
 
 def _line(series: Series, _past: Past) -> Iterator[Hit]:
@@ -68,13 +78,23 @@ def _line(series: Series, _past: Past) -> Iterator[Hit]:
     worst = 0.0
     for axis in (0, 1):
         across = np.array([one.across[axis] for one in series.stack])
-        i, j = np.triu_indices(len(along), k=1) if len(along) <= 64 else (np.arange(len(along) - 1), np.arange(1, len(along)))
+        i, j = (
+            np.triu_indices(len(along), k=1)
+            if len(along) <= 64
+            else (np.arange(len(along) - 1), np.arange(1, len(along)))
+        )
         apart = along[j] - along[i]
-        slope = float(np.median((across[j] - across[i])[apart > _SAME_MM] / apart[apart > _SAME_MM])) if (apart > _SAME_MM).any() else 0.0
+        slope = (
+            float(np.median((across[j] - across[i])[apart > _SAME_MM] / apart[apart > _SAME_MM]))
+            if (apart > _SAME_MM).any()
+            else 0.0
+        )
         rest = across - slope * along
         worst = max(worst, float(np.abs(rest - np.median(rest)).max()))
     if worst > 1.0:
-        yield Hit(reason="a slice lies aside of the line of the others", evidence={"aside_mm": round(worst, 2)}, habit="aside")
+        yield Hit(
+            reason="a slice lies aside of the line of the others", evidence={"aside_mm": round(worst, 2)}, habit="aside"
+        )
 
 
 def _numbers(series: Series, _past: Past) -> Iterator[Hit]:
@@ -84,14 +104,22 @@ def _numbers(series: Series, _past: Past) -> Iterator[Hit]:
     numbers = [one.number for one in series.stack]
     known = [n for n in numbers if n is not None]
     if len(known) < len(numbers):
-        yield Hit(reason="slices have no InstanceNumber", evidence={"without": len(numbers) - len(known)}, habit="absent")
+        yield Hit(
+            reason="slices have no InstanceNumber", evidence={"without": len(numbers) - len(known)}, habit="absent"
+        )
     elif len(set(known)) < len(known):
-        yield Hit(reason="slices share an InstanceNumber", evidence={"different": len(set(known)), "slices": len(known)},
-                  habit="shared")  # fmt: skip
+        yield Hit(
+            reason="slices share an InstanceNumber",
+            evidence={"different": len(set(known)), "slices": len(known)},
+            habit="shared",
+        )
     elif direction(series) is None:
         out = int((np.sign(np.diff(known)) != np.sign(np.median(np.sign(np.diff(known))))).sum())
-        yield Hit(reason="InstanceNumber does not follow the place of the slices", evidence={"out_of_order": out},
-                  habit="disordered")  # fmt: skip
+        yield Hit(
+            reason="InstanceNumber does not follow the place of the slices",
+            evidence={"out_of_order": out},
+            habit="disordered",
+        )
 
 
 def _usual_direction(series: Series, past: Past) -> Iterator[Hit]:
@@ -100,8 +128,10 @@ def _usual_direction(series: Series, past: Past) -> Iterator[Hit]:
     known = past.baseline(series.device(past), DIRECTION)
     axis = {way: n for way, n in known.items() if own and way[:2] == own[:2]}
     if own is not None and sum(axis.values()) >= _FEWEST_SERIES and own not in axis:
-        yield Hit(reason="InstanceNumber grows the other way than it always does on this device",
-                  evidence={"direction": own, "usual": axis})  # fmt: skip
+        yield Hit(
+            reason="InstanceNumber grows the other way than it always does on this device",
+            evidence={"direction": own, "usual": axis},
+        )
 
 
 def _witnesses(series: Series, _past: Past) -> Iterator[Hit]:

@@ -84,8 +84,11 @@ class DatabasePast:
         """Return what is usual for a device."""
         if device not in self._devices:
             known: dict[str, dict[str, int]] = {}
-            for row in self._connection.execute(select(baselines).where(baselines.c.device == device)):
-                known.setdefault(str(row.attribute), {})[str(row.value)] = int(row.count)
+            columns = (baselines.c.attribute, baselines.c.value, baselines.c.count)
+            for attribute, value, seen in self._connection.execute(
+                select(*columns).where(baselines.c.device == device)
+            ):
+                known.setdefault(str(attribute), {})[str(value)] = int(seen)
             self._devices[device] = known
         return self._devices[device].get(attribute, {})
 

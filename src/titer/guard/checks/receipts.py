@@ -33,7 +33,11 @@ def receipt(connection: Connection, signer: Signer, series_uid: str, at: float) 
         series_uid: the series; one that is not known gives a receipt of no objects.
         at: now, seconds UTC.
     """
-    own = select(objects).where(objects.c.series_instance_uid == series_uid).order_by(objects.c.sop_instance_uid, objects.c.id)
+    own = (
+        select(objects)
+        .where(objects.c.series_instance_uid == series_uid)
+        .order_by(objects.c.sop_instance_uid, objects.c.id)
+    )
     rows = connection.execute(own).all()
     subjects = [series_uid, *(row.sop_instance_uid for row in rows)]
     content = {

@@ -60,9 +60,7 @@ def applied(rules: Iterable[Rule[Subject]], subject: Subject, device: str, past:
 
 def habits(findings: Iterable[Finding]) -> set[tuple[str, str]]:
     """Return the peculiarities among findings, as (attribute, value) of a device's baseline."""
-    return {
-        (_habit(one.rule), str(one.evidence["habit"])) for one in findings if one.evidence.get("habit") is not None
-    }
+    return {(_habit(one.rule), str(one.evidence["habit"])) for one in findings if one.evidence.get("habit") is not None}
 
 
 def _habit(rule: str) -> str:

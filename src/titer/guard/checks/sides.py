@@ -11,8 +11,13 @@ from titer.guard.checks.rule import Hit, Rule
 
 _LEFT = re.compile(r"(?<![A-Za-z])(left|lt|links|gauche|l[ -]?(cc|mlo|ml|lm|xccl))(?![A-Za-z])", re.IGNORECASE)
 _RIGHT = re.compile(r"(?<![A-Za-z])(right|rt|rechts|droite?|r[ -]?(cc|mlo|ml|lm|xccl))(?![A-Za-z])", re.IGNORECASE)
-_TEXTS = ("SeriesDescription", "ProtocolName", "AcquisitionDeviceProcessingDescription",
-          "PerformedProcedureStepDescription", "RequestedProcedureDescription")  # fmt: skip
+_TEXTS = (
+    "SeriesDescription",
+    "ProtocolName",
+    "AcquisitionDeviceProcessingDescription",
+    "PerformedProcedureStepDescription",
+    "RequestedProcedureDescription",
+)
 _CODES = {"7771000": "L", "24028007": "R", "G-A101": "L", "G-A100": "R"}
 """SNOMED CT and SRT codes of left and right (PS3.16, CID 244)."""
 _UNPAIRED = {"HEAD", "SKULL", "BRAIN", "CHEST", "ABDOMEN", "PELVIS", "CSPINE", "TSPINE", "LSPINE", "SPINE", "NECK",
@@ -28,8 +33,8 @@ def _told(one: Loaded) -> dict[str, str]:
             found[key] = "L" if left else "R"
     for region in one.dataset.get("AnatomicRegionSequence") or ():
         for modifier in region.get("AnatomicRegionModifierSequence") or ():
-            if (side := _CODES.get(text(modifier, "CodeValue"))) is not None:
-                found["AnatomicRegionModifierSequence"] = side
+            if text(modifier, "CodeValue") in _CODES:
+                found["AnatomicRegionModifierSequence"] = _CODES[text(modifier, "CodeValue")]
     return found
 
 
@@ -43,8 +48,11 @@ def _paired(one: Loaded, _past: Past) -> Iterator[Hit]:
     """Laterality is of paired parts only (PS3.3, C.7.3.1)."""
     part, side = one.text("BodyPartExamined").replace(" ", ""), one.text("Laterality")
     if side in ("L", "R") and part in _UNPAIRED:
-        yield Hit(reason="an unpaired part of the body has a Laterality", evidence={"BodyPartExamined": part, "Laterality": side},
-                  habit=f"{part}/{side}")  # fmt: skip
+        yield Hit(
+            reason="an unpaired part of the body has a Laterality",
+            evidence={"BodyPartExamined": part, "Laterality": side},
+            habit=f"{part}/{side}",
+        )
 
 
 def _breast(one: Loaded, _past: Past) -> Iterator[Hit]:
@@ -58,9 +66,11 @@ def _breast(one: Loaded, _past: Past) -> Iterator[Hit]:
         return
     expected = {"L": ("A", "R"), "R": ("P", "L")}[side]
     if told[0][:1] in ("A", "P") and (told[0][:1] != expected[0] or not _holds(told[1], expected[1])):
-        yield Hit(reason="PatientOrientation is not that of the breast that ImageLaterality names",
-                  evidence={"ImageLaterality": side, "PatientOrientation": told, "expected": expected},
-                  habit="\\".join((side, *told)))  # fmt: skip
+        yield Hit(
+            reason="PatientOrientation is not that of the breast that ImageLaterality names",
+            evidence={"ImageLaterality": side, "PatientOrientation": told, "expected": expected},
+            habit="\\".join((side, *told)),
+        )
 
 
 def _holds(told: str, side: str) -> bool:
@@ -73,8 +83,11 @@ def _projection(one: Loaded, _past: Past) -> Iterator[Hit]:
     told = one.texts("PatientOrientation")
     frontal = one.text("Modality") in ("CR", "DX") and one.text("ViewPosition") in ("AP", "PA", "")
     if frontal and len(told) == 2 and told[0] == "R":
-        yield Hit(reason="a projection's rows run to the patient's right: hung the wrong way round, or mirrored",
-                  evidence={"PatientOrientation": told}, habit="\\".join(told))  # fmt: skip
+        yield Hit(
+            reason="a projection's rows run to the patient's right: hung the wrong way round, or mirrored",
+            evidence={"PatientOrientation": told},
+            habit="\\".join(told),
+        )
 
 
 RULES: tuple[Rule[Loaded], ...] = (

@@ -67,7 +67,9 @@ def verified(one: Loaded, authorities: Sequence[x509.Certificate] = ()) -> Itera
             yield _hit(number, f"cannot be verified: {error}", Outcome.FLAG)
 
 
-def _judged(one: Loaded, number: int, item: Dataset, settings: Dataset, authorities: Sequence[x509.Certificate]) -> Iterator[Hit]:
+def _judged(
+    one: Loaded, number: int, item: Dataset, settings: Dataset, authorities: Sequence[x509.Certificate]
+) -> Iterator[Hit]:
     named = [int(tag) for tag in _listed(settings)]
     absent = [f"{tag:08X}" for tag in named if tag not in one.dataset]
     if absent:
@@ -88,7 +90,9 @@ def _judged(one: Loaded, number: int, item: Dataset, settings: Dataset, authorit
 
 
 def _hit(number: int, told: str, outcome: Outcome, **evidence: Any) -> Hit:
-    return Hit(reason=f"digital signature {number + 1} {told}", evidence={"signature": number + 1, **evidence}, outcome=outcome)
+    return Hit(
+        reason=f"digital signature {number + 1} {told}", evidence={"signature": number + 1, **evidence}, outcome=outcome
+    )
 
 
 def _items(dataset: Dataset, tag: int) -> list[Dataset]:
@@ -132,7 +136,10 @@ def _element(dataset: Dataset, tag: int) -> bytes:
     vr = _vr(raw, tag, dataset)
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode("ascii")
     if vr == "SQ":
-        items = (_ITEM + b"".join(_element(item, int(inner)) for inner in sorted(item.keys())) for item in _items(dataset, tag))
+        items = (
+            _ITEM + b"".join(_element(item, int(inner)) for inner in sorted(item.keys()))
+            for item in _items(dataset, tag)
+        )
         return head + b"\0\0" + b"".join(items) + _SEQUENCE_END
     if getattr(raw, "length", 0) == 0xFFFFFFFF:
         raise NotVerified("compressed pixels are not supported")
@@ -207,6 +214,4 @@ def _look(one: Loaded, _past: Past) -> Iterator[Hit]:
         yield from verified(load(one.path))  # read again: rules before this one turned bytes into values
 
 
-RULES: tuple[Rule[Loaded], ...] = (
-    Rule(name="signature", catches="a change after an object was signed", look=_look),
-)
+RULES: tuple[Rule[Loaded], ...] = (Rule(name="signature", catches="a change after an object was signed", look=_look),)

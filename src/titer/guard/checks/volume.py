@@ -1,4 +1,4 @@
-"""A series as the rules of T2 see it: its headers, its order in the body, and pixels that are read again when needed."""
+"""A series as the rules of T2 see it: its headers, and its order in the body; pixels are read again when needed."""
 
 from __future__ import annotations
 
