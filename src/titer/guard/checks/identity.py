@@ -12,8 +12,8 @@ from titer.guard.records import Outcome
 
 def patient(one: Loaded, past: Past) -> str | None:
     """Return the keyed digest of the patient's id and its issuer, None where the object names none."""
-    told = one.text("PatientID")
-    return past.keyed(told, one.text("IssuerOfPatientID")) if told else None
+    told, issuer = ("\\".join(one.texts(key)) for key in ("PatientID", "IssuerOfPatientID"))
+    return past.keyed(told, issuer) if told else None
 
 
 def _patient(one: Loaded, past: Past) -> Iterator[Hit]:

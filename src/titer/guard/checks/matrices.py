@@ -38,7 +38,6 @@ class Contract:
     names: tuple[str, ...]
     middle: np.ndarray
     spread: np.ndarray
-    least: np.ndarray
     whole: bool
     share: float
 
@@ -49,9 +48,8 @@ def contract_of(names: Sequence[str], values: np.ndarray) -> Contract:
     spread = np.maximum(1.4826 * np.median(np.abs(values - middle), axis=0), 0.25 * values.std(0))
     spread = np.maximum(spread, 1e-6 * max(1.0, float(np.abs(values).max())))
     far = (np.abs(values - middle) > _FAR * spread).mean(1)
-    whole = bool((values == np.rint(values)).all())
-    least = values.min(0)
-    return Contract(names=tuple(names), middle=middle, spread=spread, least=least, whole=whole, share=float(far.max()))
+    whole = bool(((values >= 0) & (values == np.rint(values))).all())
+    return Contract(names=tuple(names), middle=middle, spread=spread, whole=whole, share=float(far.max()))
 
 
 def check_matrix(values: np.ndarray, contract: Contract, names: Sequence[str] | None = None) -> list[Finding]:
@@ -118,21 +116,12 @@ def check_array(values: np.ndarray, shape: Sequence[int], low: float, high: floa
 
 
 def _domain(values: np.ndarray, contract: Contract) -> list[Finding]:
-    """Measures that were never negative are not, and counts are whole."""
-    found = []
-    if contract.least.min() >= 0 and (values < 0).any():
-        row, column = np.argwhere(values < 0)[0]
-        found.append(
-            _form(f"row {row + 1}, column {column + 1}: below 0", {"row": int(row) + 1, "column": int(column) + 1})
-        )
-    if contract.whole and (values != np.rint(values)).any():
-        row, column = np.argwhere(values != np.rint(values))[0]
-        found.append(
-            _form(
-                f"row {row + 1}, column {column + 1}: no whole number", {"row": int(row) + 1, "column": int(column) + 1}
-            )
-        )
-    return found
+    """Counts are whole numbers from 0 on."""
+    bad = np.argwhere((values < 0) | (values != np.rint(values))) if contract.whole else ()
+    return [
+        _form(f"row {r + 1}, column {c + 1}: no count", {"row": int(r) + 1, "column": int(c) + 1})
+        for r, c in bad[:_MOST]
+    ]
 
 
 def _rows(values: np.ndarray, contract: Contract) -> list[Finding]:

@@ -85,10 +85,8 @@ class DatabasePast:
         if device not in self._devices:
             known: dict[str, dict[str, int]] = {}
             columns = (baselines.c.attribute, baselines.c.value, baselines.c.count)
-            for attribute, value, seen in self._connection.execute(
-                select(*columns).where(baselines.c.device == device)
-            ):
-                known.setdefault(str(attribute), {})[str(value)] = int(seen)
+            for name, value, seen in self._connection.execute(select(*columns).where(baselines.c.device == device)):
+                known.setdefault(str(name), {})[str(value)] = int(seen)
             self._devices[device] = known
         return self._devices[device].get(attribute, {})
 

@@ -33,6 +33,7 @@ _OPAQUE = 32 << 10
 _RANDOM = 7.5
 _SAMPLE = 1 << 16
 _SECTOR = 4096
+_LEAST = 8
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}
 _BINARY = {"OB", "OW", "UN", "OD", "OF", "OL", "OV", "UT", "LT", "ST", "UC", None}
 _DEEPEST = 64
@@ -53,11 +54,14 @@ def entropy(content: bytes) -> float:
 
 
 def _preamble(one: Loaded, _past: Past) -> Iterator[Hit]:
-    """128 bytes that are 0, or begin a TIFF file (PS3.10, 7.1): CVE-2019-11687 is all the rest."""
+    """128 bytes that are 0, or begin a TIFF file (PS3.10, 7.1): CVE-2019-11687 is all the rest.
+
+    Scanners leave a stray byte or two there; less than eight are no program.
+    """
     kind = program(one.preamble)
     if kind is not None:
         yield Hit(reason=f"the preamble begins a program ({kind})", evidence={"kind": kind}, outcome=Outcome.BLOCK)
-    elif any(one.preamble) and one.preamble[:4] not in _TIFF:
+    elif one.preamble and PREAMBLE - one.preamble.count(0) >= _LEAST and one.preamble[:4] not in _TIFF:
         digest = hashlib.sha256(one.preamble).hexdigest()
         yield Hit(reason="the preamble is neither zero nor the header of a TIFF file",
                   evidence={"sha256": digest, "bytes": PREAMBLE - one.preamble.count(0)}, habit=digest)  # fmt: skip

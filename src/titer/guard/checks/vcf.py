@@ -18,7 +18,7 @@ _MOST = 100
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """The sites that a model was trained on: REF and ALT by contig and position."""
+    """The sites that a model was trained on, in their order: REF and ALT by contig and position."""
 
     sites: Mapping[tuple[str, int], tuple[str, tuple[str, ...]]]
 
@@ -26,13 +26,14 @@ class Panel:
 @dataclass(slots=True)
 class _Seen:
     places: set[tuple[str, int]] = field(default_factory=set)
+    last: int = -1
     findings: list[Finding] = field(default_factory=list)
 
 
 def panel_of(path: Path) -> Panel:
     """Read a panel from a VCF file, best the one that the model was trained on; bad lines are left out."""
     sites = {}
-    for record in records_of(path):
+    for record in records_of(path, order="any"):
         site = record.site
         sites[site.chromosome, site.position] = (site.reference.upper(), tuple(one.upper() for one in site.alternates))
     return Panel(sites)
@@ -42,7 +43,8 @@ def check_vcf(path: Path, panel: Panel | None = None) -> list[Finding]:
     """Return what is wrong with a VCF file, nothing where all is well; at most a hundred findings of each kind.
 
     Lines against the format are BLOCKed: readers disagree about what they mean. Sites that are not those of the panel
-    are FLAGged: a file by itself cannot show that an allele was exchanged. Memory is that of one line.
+    are FLAGged: a file by itself cannot show that an allele was exchanged. With a panel the order of records must be
+    the panel's, else that of contigs and positions. Memory is that of one line, with a panel of its sites too.
 
     Args:
         path: the file, plain, gzip or BGZF.
@@ -54,10 +56,11 @@ def check_vcf(path: Path, panel: Panel | None = None) -> list[Finding]:
     problems: list[str] = []
     seen, count = _Seen(), 0
     path.stat()
-    for record in records_of(path, None, problems):
+    rank = {place: number for number, place in enumerate(panel.sites)} if panel else {}
+    for record in records_of(path, None, problems, order="any" if panel else "sorted"):
         count += 1
         if panel is not None:
-            _compare(record, panel, seen)
+            _compare(record, panel, rank, seen)
     if not problems and not count:
         problems.append("it holds no records")
     found = [_malformed(problem) for problem in problems[:_MOST]]
@@ -70,7 +73,7 @@ def check_vcf(path: Path, panel: Panel | None = None) -> list[Finding]:
     return found + seen.findings[:_MOST]
 
 
-def _compare(record: Record, panel: Panel, seen: _Seen) -> None:
+def _compare(record: Record, panel: Panel, rank: Mapping[tuple[str, int], int], seen: _Seen) -> None:
     site = record.site
     place = (site.chromosome, site.position)
     known = panel.sites.get(place)
@@ -79,15 +82,19 @@ def _compare(record: Record, panel: Panel, seen: _Seen) -> None:
         seen.findings.append(_strange(f"site {site.chromosome[:40]}:{site.position} is not in the panel", where))
         return
     seen.places.add(place)
+    if rank[place] < seen.last:
+        told = f"site {place[0][:40]}:{place[1]} stands after one that follows it in the panel"
+        seen.findings.append(_strange(told, where))
+    seen.last = max(seen.last, rank[place])
     reference, alternates = site.reference.upper(), tuple(one.upper() for one in site.alternates)
     if reference != known[0] or not set(alternates) <= set(known[1]):
-        told = {
+        alleles = {
             **where,
             "expected": f"{known[0]}>{','.join(known[1])}",
             "found": f"{reference}>{','.join(alternates)}"[:80],
         }
         seen.findings.append(
-            _strange(f"alleles at {site.chromosome[:40]}:{site.position} are not those of the panel", told)
+            _strange(f"alleles at {site.chromosome[:40]}:{site.position} are not those of the panel", alleles)
         )
 
 
