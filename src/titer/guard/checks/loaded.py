@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 import warnings
 import zlib
@@ -153,7 +154,8 @@ def text(dataset: Any, keyword: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings about values: rules say what they think of them."""
+    """Silence pydicom about values: rules say what they think of them, and its log lines would hold patients' data."""
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
