@@ -12,7 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from titer.guard.checks.loaded import quiet
 from titer.guard.checks.past import NoPast
 
-SLICES, SIDE = 24, 96
+SLICES, SIDE = 16, 96
 MR_STORAGE = "1.2.840.10008.5.1.4.1.1.4"
 Edit = Callable[[list[FileDataset]], None]
 

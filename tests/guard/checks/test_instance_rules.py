@@ -75,7 +75,9 @@ def test_a_change_is_found_by_its_rule(what: str, series: Callable[..., list[Pat
 
 @pytest.mark.parametrize("form", ["pe", "elf"])
 def test_a_program_in_the_preamble_is_blocked(form: str, tmp_path: Path) -> None:
-    made = make_tamper({"name": "preamble-executable", "form": form})({"a": bundled("CT_small.dcm")}, rng=torch.Generator())
+    made = make_tamper({"name": "preamble-executable", "form": form})(
+        {"a": bundled("CT_small.dcm")}, rng=torch.Generator()
+    )
     path = tmp_path / "a.dcm"
     path.write_bytes(made.files["a"])
     assert [one.outcome for one in check_instance(path, NoPast()) if one.rule == "preamble"] == [Outcome.BLOCK]

@@ -137,7 +137,9 @@ def test_numbers_that_grow_the_other_way_than_always_are_found(context: Context,
         assert held(check_series(turned, known)) == {"number-direction": Outcome.FLAG}
 
 
-def test_a_habit_of_a_device_is_no_finding_after_three_series_that_were_accepted(context: Context, series: Make) -> None:
+def test_a_habit_of_a_device_is_no_finding_after_three_series_that_were_accepted(
+    context: Context, series: Make
+) -> None:
     def edit(slices: list[FileDataset]) -> None:
         for one in slices:
             one.PatientOrientation = ["L", "R"]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 PREAMBLE = 128
 _DEFLATED = "1.2.840.10008.1.2.1.99"
-_MOST_INFLATED = 1 << 29
+MOST_INFLATED = 1 << 29
+"""Bytes that a deflated data set may grow to."""
 _MOST_DECODED = 1 << 28
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", _DEFLATED)
 _BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -194,5 +195,5 @@ def _refuse_bomb(content: bytes) -> None:
     while rest:
         size += len(inflate.decompress(rest, 1 << 20))
         rest = inflate.unconsumed_tail
-        if size > _MOST_INFLATED:
-            raise Unreadable(f"it inflates to more than {_MOST_INFLATED >> 20} MiB")
+        if size > MOST_INFLATED:
+            raise Unreadable(f"it inflates to more than {MOST_INFLATED >> 20} MiB")
