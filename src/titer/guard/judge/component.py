@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from titer.guard.context import Context
 from titer.guard.judge.explain import ahead
@@ -90,7 +91,7 @@ class Judge:
     def _objects(self) -> None:
         while not self._ended.is_set():
             rows = self._instances.waiting()
-            done = [self._tried("objects", lambda row=row: self._instances.take(row)) for row in rows]
+            done = [self._tried("objects", partial(self._instances.take, row)) for row in rows]
             if rows:
                 self._context.bell.ring(_CHECKED)
             if not any(done):  # nothing left, or nothing that can be written now

@@ -69,7 +69,7 @@ def decide(
         account: who decides; two decisions of one account count once.
         role: radiologist or reviewer.
         action: accept, override, reject or comment.
-        comment: for the record; needed for a comment.
+        comment: for the record; a comment needs words or a label.
         label: the class that the person says, kept for recalibration; needed for an override of a result.
         parts: what delivery does with it.
 
@@ -107,8 +107,8 @@ def _check(said: _Said) -> None:
         raise unknown("action", said.action, ACTIONS)
     if said.role not in _ROLES:
         raise SpecError(f"role = {said.role!r} may not decide about verdicts: allowed are {', '.join(_ROLES)}")
-    if said.action == "comment" and not said.comment.strip():
-        raise SpecError("comment is empty: a comment needs words")
+    if said.action == "comment" and not (said.comment.strip() or said.label):
+        raise SpecError("comment is empty: a comment needs words, or a label")
 
 
 def _check_verdict(connection: Connection, row: Row[Any], said: _Said) -> None:
@@ -144,21 +144,22 @@ def _waits(connection: Connection, row: Row[Any], said: _Said) -> bool:
         raise SpecError(f"{said.account} said so already: what was blocked needs a second person")
     if not before:
         return True
-    roles = {said.role, *(str(one.comment).split(":", 1)[0] for one in before)}
+    roles = {said.role, *(one.role for one in before)}
     if RADIOLOGIST not in roles:
         raise SpecError("what was blocked is released by a radiologist: one of the two people has to be one")
     return False
 
 
 def _note(context: Context, connection: Connection, row: Row[Any], said: _Said, *, waits: bool) -> None:
-    """Keep the review, and account for it. The role stands before the comment: accounts may change theirs later."""
+    """Keep the review, and account for it."""
     at = context.clock()
     connection.execute(
         insert(reviews).values(
             verdict_id=row.id,
             account=said.account,
+            role=said.role,
             action=said.action,
-            comment=f"{said.role}: {said.comment}",
+            comment=said.comment,
             label=said.label,
             at=at,
         )
