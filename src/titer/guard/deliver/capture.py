@@ -48,6 +48,7 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
         )
         finish(made, source, body)
     made.PatientOrientation = None  # the overlay's is that of its source, which is referenced
+    made.Laterality = None
     made.Modality = "OT"
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.BurnedInAnnotation = "YES"

@@ -51,3 +51,5 @@ def finish(document: Dataset, source: Dataset, body: Mapping[str, Any]) -> None:
     document.InstanceCreationDate = document.ContentDate = document.SeriesDate = date
     document.InstanceCreationTime = document.ContentTime = document.SeriesTime = time
     document.TimezoneOffsetFromUTC = "+0000"
+    for equipment in document.get("ContributingEquipmentSequence", ()):
+        equipment.ContributionDateTime = at.strftime("%Y%m%d%H%M%S")

@@ -53,12 +53,22 @@ def structured_report(body: Mapping[str, Any], images: Sequence[Path], uid: str)
     report.ManufacturerModelName = "Titer guard"
     report.SoftwareVersions = version("titer")
     report.SeriesDescription = "AI result with the guard's verdict"
+    report.CodingSchemeIdentificationSequence = [_scheme()]
     return report
 
 
 def code(value: str, meaning: str) -> sr.CodedConcept:
     """Return a code of our own scheme."""
     return sr.CodedConcept(value=value, scheme_designator=SCHEME, meaning=meaning[:_LONGEST_MEANING])
+
+
+def _scheme() -> Dataset:
+    """Say what our codes' scheme is (PS3.3, table C.12-1)."""
+    made = Dataset()
+    made.CodingSchemeDesignator = SCHEME
+    made.CodingSchemeName = "Titer guard verdicts"
+    made.CodingSchemeResponsibleOrganization = MANUFACTURER
+    return made
 
 
 def _content(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> sr.MeasurementReport:
@@ -68,14 +78,10 @@ def _content(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> 
     observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=device)
     return sr.MeasurementReport(
         observation_context=sr.ObservationContext(observer_device_context=observer),
-        procedure_reported=codes.LN.ImagingProcedure if hasattr(codes.LN, "ImagingProcedure") else _procedure(),
+        procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=[_group(body, evidence, uid)],
         title=codes.DCM.ImagingMeasurementReport,
     )
-
-
-def _procedure() -> sr.CodedConcept:
-    return sr.CodedConcept(value="363679005", scheme_designator="SCT", meaning="Imaging procedure")
 
 
 def _group(
