@@ -107,7 +107,7 @@ def test_a_transfer_syntax_that_the_peer_does_not_take_is_never_converted(make_g
         guard.start()
         guard.receive(content, "pacs")
         (item,) = guard.settled("dead")
-        assert "transfer syntax" in item.last_error
+        assert "no transfer syntax that its file has" in item.last_error
         assert peer.stored == []
 
 

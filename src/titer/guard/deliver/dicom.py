@@ -61,6 +61,12 @@ class StoreSender:
             raise Unreachable(f"the association broke: {type(error).__name__}") from None
         return self._judged(status)
 
+    def rest(self) -> None:
+        """Release the association, as the peer may have few of them to give."""
+        if self._association is not None and self._association.is_established:
+            self._association.release()
+        self.close()
+
     def close(self) -> None:
         """End the association; what hangs in it is broken off."""
         association, self._association = self._association, None
@@ -82,6 +88,8 @@ class StoreSender:
             self.close()
             self._association = self._associate()
         if not _accepted(self._association, wanted):
+            self.rest()
+            self._seen.pop(wanted)  # asked again the next time: a peer may have learnt it meanwhile
             raise Refused("the peer does not take this SOP class in this transfer syntax")
         return self._association
 
@@ -98,13 +106,14 @@ class StoreSender:
         )
         if association.is_established:
             return association
-        rejected, accepted = association.is_rejected, association.acceptor.accepted_contexts
+        turned_down = association.rejected_contexts and not association.accepted_contexts
         answer = association.acceptor.primitive
         _shut(association)
-        if rejected:
-            raise Unreachable(f"the peer rejected the association: {getattr(answer, 'reason_str', 'no reason given')}")
-        if answer is not None and not accepted and getattr(answer, "result", None) == 0:
-            raise Refused("the peer takes none of these SOP classes and transfer syntaxes")
+        if association.is_rejected:
+            raise Unreachable(f"the peer rejected the association: {answer.reason_str}")
+        if turned_down:
+            self._seen.clear()
+            raise Refused("the peer takes this SOP class in no transfer syntax that its file has")
         raise Unreachable("no association: the peer cannot be reached, does not answer, or its certificate is wrong")
 
     def _prepare(self, event: Any) -> None:

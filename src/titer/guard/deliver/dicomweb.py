@@ -37,6 +37,9 @@ class StowSender:
             accepted(status)
         return _judged(_response(body), status)
 
+    def rest(self) -> None:
+        """Idle connections close by themselves."""
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()

@@ -33,6 +33,9 @@ class FHIRSender:
         accepted(status)
         return ""
 
+    def rest(self) -> None:
+        """Idle connections close by themselves."""
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()

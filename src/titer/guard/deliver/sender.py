@@ -55,6 +55,9 @@ class Sender(Protocol):
             Refused: the peer will not take it.
         """
 
+    def rest(self) -> None:
+        """There was nothing to send for a while: an open connection may be let go politely."""
+
     def close(self) -> None:
         """Let the connection go; from another thread it breaks off what is being sent."""
 

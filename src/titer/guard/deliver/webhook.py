@@ -38,6 +38,9 @@ class WebhookSender:
         accepted(status)
         return ""
 
+    def rest(self) -> None:
+        """Idle connections close by themselves."""
+
     def close(self) -> None:
         """Close the connection."""
         self._client.close()

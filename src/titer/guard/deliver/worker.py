@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -25,6 +26,7 @@ from titer.guard.store.tables import outbox
 _BATCH = 16
 _LOOK_SECONDS = 1.0
 _HOUR = 3600.0
+_REST_SECONDS = 30.0
 REFUSALS = 3
 """Tries after which an item that the peer refuses is given up."""
 
@@ -62,14 +64,18 @@ class Worker:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        heard = 0
+        heard, last = 0, time.monotonic()
         while not self._stopping.is_set():
             try:
                 busy = self._round()
                 self.trouble = None
             except (SQLAlchemyError, NotStored) as error:
                 busy, self.trouble = False, f"the database does not work: {type(error).__name__}"
-            if not busy:
+            if busy:
+                last = time.monotonic()
+            else:
+                if time.monotonic() - last > _REST_SECONDS:
+                    self._sender.rest()
                 heard = self._context.bell.wait(BELL, heard, _LOOK_SECONDS)
 
     def _round(self) -> bool:
