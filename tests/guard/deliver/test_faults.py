@@ -170,9 +170,9 @@ def test_a_peer_that_resets_in_the_middle_of_an_object_gets_it_whole_the_next_ti
                 back = threading.Thread(target=_pump, args=(onward, connection, None), daemon=True)
                 back.start()
                 _pump(connection, onward, 8192 if first else None)
+                onward.shutdown(socket.SHUT_RDWR)
                 if first:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    onward.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
         with listener(serve) as address:
             guard = make_guard(destination("pacs", "dicom", address))
@@ -203,6 +203,7 @@ def test_a_peer_that_stops_reading_is_given_up_in_time(make_guard, ct):
             threading.Thread(target=_pump, args=(onward, connection, None), daemon=True).start()
             _pump(connection, onward, 4096)
             stops.wait(20)
+            onward.shutdown(socket.SHUT_RDWR)
 
     with faulty(Faulty()) as peer:
         host, port = peer.address.split(":")
