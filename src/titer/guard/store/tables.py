@@ -120,7 +120,7 @@ outbox = Table(
     Column("verdict_id", ForeignKey("verdicts.id")),
     Column("path", Text),
     Column("body", JSON),
-    Column("state", String(16), nullable=False),  # waiting | delivered | dead
+    Column("state", String(16), nullable=False),  # waiting | delivered | dead | withheld
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
