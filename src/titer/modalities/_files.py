@@ -6,8 +6,10 @@ import hashlib
 import os
 import shutil
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -129,7 +131,8 @@ def scratch(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
 
 def _member(file: NpzFile, name: str) -> np.ndarray:
     """Return one array; ValueError where there is no room for it, and whatever NumPy raises for a damaged one."""
-    packed = next((one for one in file.zip.infolist() if one.filename == f"{name}.npy"), None)
+    archive = cast("zipfile.ZipFile", file.zip)  # None only once the file is closed
+    packed = next((one for one in archive.infolist() if one.filename == f"{name}.npy"), None)
     if packed is None or packed.file_size <= _LARGE:
         return file[name]
     place = cache_directory()
@@ -138,7 +141,7 @@ def _member(file: NpzFile, name: str) -> np.ndarray:
     if packed.file_size > free:
         raise ValueError(f"needs {packed.file_size} bytes in {str(place)!r}, where {free} are free")
     with tempfile.NamedTemporaryFile(dir=place, suffix=".npy") as unpacked:
-        with file.zip.open(packed) as stream:
+        with archive.open(packed) as stream:
             shutil.copyfileobj(stream, unpacked, _LARGE)
         unpacked.flush()
         found: np.ndarray = np.load(unpacked.name, mmap_mode="c", allow_pickle=False)

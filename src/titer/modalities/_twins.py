@@ -31,8 +31,8 @@ def twins(x: np.ndarray, limit: float) -> np.ndarray:
     unit = _thumbnails(x)
     pairs = []
     for start, rows in _pieces(unit, len(unit)):
-        first, second = (rows @ unit.T > limit).nonzero(as_tuple=True)
-        pairs.append((first.numpy() + start, second.numpy()))
+        row, column = (rows @ unit.T > limit).nonzero(as_tuple=True)
+        pairs.append((row.numpy() + start, column.numpy()))
     first, second = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
     joined = coo_matrix((np.ones(len(first), dtype=bool), (first, second)), shape=(len(unit), len(unit)))
     return np.asarray(connected_components(joined, directed=False)[1])
@@ -46,7 +46,8 @@ def _thumbnails(x: np.ndarray) -> torch.Tensor:
         tiny.append(functional.adaptive_avg_pool2d(grey, _THUMBNAIL).flatten(1))
     flat = torch.cat(tiny)
     flat = flat - flat.mean(1, keepdim=True)
-    return flat / flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    lengths: torch.Tensor = flat.norm(dim=1, keepdim=True).clamp_min(1e-6)
+    return flat / lengths
 
 
 def _pieces(rows: Rows, size: int) -> Iterator[tuple[int, Rows]]:

@@ -1,4 +1,4 @@
-"""Histograms of oriented gradients, local spread and coarse brightness of a grey image, as differentiable numbers."""
+"""Histograms of oriented gradients, spread, brightness and asymmetry of a grey image, as differentiable numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional
 
 _ORIENTATIONS = 8
 _TINY = 1e-6
+_REACH = 6
 
 
 def features(x: Tensor) -> Tensor:
@@ -32,6 +33,7 @@ def features(x: Tensor) -> Tensor:
         functional.adaptive_avg_pool2d(x, 12),
         functional.adaptive_avg_pool2d(spread, 8),
         functional.adaptive_max_pool2d(smooth, 8),
+        *_asymmetry(x),
     )
     return torch.cat([one.flatten(1) for one in found], 1)
 
@@ -45,6 +47,20 @@ def _histograms(x: Tensor, cells: int) -> Tensor:
     energy = functional.adaptive_avg_pool2d((along**2 + _TINY).sqrt() - math.sqrt(_TINY), cells)
     near = functional.pad(energy.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     return energy / (functional.avg_pool2d(near, 3, 1) + 0.02)
+
+
+def _asymmetry(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how far the two sides differ, mean and largest by place, [N, 1, 6, 6] and [N, 1, 4, 4]: heads are even."""
+    across = functional.conv2d(functional.pad(x - x.flip(3), (_REACH,) * 4, mode="replicate"), _bell().to(x))
+    size = (across**2 + 1e-4).sqrt()
+    return functional.adaptive_avg_pool2d(size, 6), functional.adaptive_max_pool2d(size, 4)
+
+
+def _bell() -> Tensor:
+    """Return a Gaussian kernel with a standard deviation of 2 pixels, [1, 1, 13, 13]."""
+    side = torch.exp(-(torch.arange(-_REACH, _REACH + 1.0) ** 2) / 8)
+    kernel = side[:, None] * side
+    return (kernel / kernel.sum())[None, None]
 
 
 def _spread(x: Tensor) -> Tensor:

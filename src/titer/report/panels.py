@@ -12,7 +12,7 @@ from titer.report.examples import Example
 from titer.report.format import NBSP, count, general
 from titer.report.goals import goal_class
 from titer.report.load import RunFolder
-from titer.report.pictures import difference, picture, to_planes
+from titer.report.pictures import Floats, changed_slices, difference, picture, to_planes
 from titer.report.study import Study
 from titer.report.wording import unit_words
 
@@ -48,6 +48,7 @@ class Panel:
         adversarial: data URI of the attacked image.
         difference: data URI of the magnified difference.
         magnified: the factor and the scale of the difference, in words.
+        where: which slice of a volume is drawn, and how many change; empty for an image.
         changes: the changed features, largest change first; empty for an image.
         size_name: what `Change.size` is.
         more: number of changed features that are not listed.
@@ -65,6 +66,7 @@ class Panel:
     adversarial: str = ""
     difference: str = ""
     magnified: str = ""
+    where: str = ""
     changes: tuple[Change, ...] = ()
     size_name: str = ""
     more: int = 0
@@ -168,25 +170,44 @@ def _distance(run: RunFolder, example: Example, index: int) -> str:
 
 
 def _image(example: Example, index: int) -> dict[str, Any]:
+    """Return the pictures of one pair: of a volume, those of the slice that changes most."""
     meta = example.meta
     first = bool(meta.get("channels_first", True))
-    clean = to_planes(example.clean[index], channels_first=first)
-    adversarial = to_planes(example.adversarial[index], channels_first=first)
+    before, after = example.clean[index], example.adversarial[index]
+    slices = changed_slices(after - before, channels_first=first)
+    place = slices[0] if slices else None
+    clean, adversarial = (to_planes(one, channels_first=first, place=place) for one in (before, after))
     low, high = meta.get("value_range") or (float(clean.min()), float(clean.max()))
     change = adversarial - clean
-    limit = float(np.abs(change).max())
-    unit = "grey levels" if list(meta.get("value_range") or []) == [0, 255] else "input units"
-    factor = (high - low) / 2 / limit if limit else 1.0
-    scale = f"blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}"
-    channels = "; of the colour channels the one that changes most" if change.shape[2] > 1 else ""
     return {
         "clean": picture(clean, low, high),
         "adversarial": picture(adversarial, low, high),
-        "difference": difference(change, limit),
-        "magnified": f"× {general(factor, 2) if factor < 100 else count(factor)}: {scale}{channels}"
-        if limit
-        else "no change",
+        "difference": difference(change, float(np.abs(change).max())),
+        "magnified": _magnified(change, low, high, meta),
+        "where": _slice_words(slices, before.shape[1 if first else 0]),
     }
+
+
+def _slice_words(slices: tuple[int, ...], depth: int) -> str:
+    """Return which slice of a volume is drawn; empty for an image, and where nothing changes."""
+    if not slices:
+        return ""
+    number = f"Slice {slices[0] + 1} of {depth}"
+    if len(slices) == 1:
+        return f"{number}, the only one that changes"
+    return f"{number}, which changes most; {len(slices)} slices change"
+
+
+def _magnified(change: Floats, low: float, high: float, meta: dict[str, Any]) -> str:
+    """Return the factor and the scale of the drawn difference [H, W, C] in words."""
+    limit = float(np.abs(change).max())
+    if not limit:
+        return "no change"
+    unit = "grey levels" if list(meta.get("value_range") or []) == [0, 255] else "input units"
+    factor = (high - low) / 2 / limit
+    scale = f"blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}"
+    channels = "; of the colour channels the one that changes most" if change.shape[2] > 1 else ""
+    return f"× {general(factor, 2) if factor < 100 else count(factor)}: {scale}{channels}"
 
 
 def _table(example: Example, index: int) -> dict[str, Any]:
