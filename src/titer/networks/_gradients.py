@@ -20,13 +20,13 @@ def features(x: Tensor) -> Tensor:
     takes the length of the gradient's projection on it, since their vote for the nearest one has no gradient, and a
     cell is divided by the mean of its neighbours.
     """
-    half = functional.avg_pool2d(x, 2)
+    energies = _energies(x)
     spread = _spread(x)
     smooth = functional.avg_pool2d(functional.pad(x, (2,) * 4, mode="replicate"), 5, 1)
     found = (
-        _histograms(x, 8),
-        _histograms(half, 6),
-        _histograms(x, 4),
+        _histograms(energies, 8),
+        _histograms(_energies(functional.avg_pool2d(x, 2)), 6),
+        _histograms(energies, 4),
         functional.adaptive_avg_pool2d(x, 8),
         functional.adaptive_avg_pool2d(x * x, 8),
         functional.adaptive_avg_pool2d(x, 4),
@@ -38,13 +38,18 @@ def features(x: Tensor) -> Tensor:
     return torch.cat([one.flatten(1) for one in found], 1)
 
 
-def _histograms(x: Tensor, cells: int) -> Tensor:
-    """Return gradient energy by orientation, [N, 8, cells, cells], relative to that of the neighbouring cells."""
+def _energies(x: Tensor) -> Tensor:
+    """Return the length of the gradient's projection on each orientation, [N, 8, H, W]."""
     across = functional.pad(x[..., 2:] - x[..., :-2], (1, 1))
     down = functional.pad(x[..., 2:, :] - x[..., :-2, :], (0, 0, 1, 1))
     angles = [math.pi * k / _ORIENTATIONS for k in range(_ORIENTATIONS)]
     along = torch.cat([across * math.cos(angle) + down * math.sin(angle) for angle in angles], 1)
-    energy = functional.adaptive_avg_pool2d((along**2 + _TINY).sqrt() - math.sqrt(_TINY), cells)
+    return (along**2 + _TINY).sqrt() - math.sqrt(_TINY)
+
+
+def _histograms(energies: Tensor, cells: int) -> Tensor:
+    """Return gradient energy by orientation, [N, 8, cells, cells], relative to that of the neighbouring cells."""
+    energy = functional.adaptive_avg_pool2d(energies, cells)
     near = functional.pad(energy.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     return energy / (functional.avg_pool2d(near, 3, 1) + 0.02)
 
