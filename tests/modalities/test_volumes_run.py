@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nibabel
@@ -64,7 +65,7 @@ def test_a_run_ends_in_a_report_that_draws_the_tampered_slice(tmp_path: Path, mo
     result = CliRunner().invoke(app, ["assess", "plan.toml"])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "runs" / "own" / "report.html").read_text()
-    assert "Slice 3 of 4, the only one that changes" in page
+    assert re.search(r"Slice 3 of 4, the only one that changes · window \d+(\.\d+)? \(black\) to \d+ \(white\)", page)
     found = [read_example(path) for path in (tmp_path / "runs" / "own" / "examples").glob("*.npz")]
     changed = {changed_slices(after - before, channels_first=True) for one in found
                for before, after in zip(one.clean, one.adversarial, strict=True)}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from titer.report.wording import unit_words
 _MOST_PANELS = 12
 _MOST_BYTES = 3_000_000
 _MOST_FEATURES = 8
+_SHOWN_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Panel:
         adversarial: data URI of the attacked image.
         difference: data URI of the magnified difference.
         magnified: the factor and the scale of the difference, in words.
-        where: which slice of a volume is drawn, and how many change; empty for an image.
+        where: which slice of a volume is drawn, and how many change; the window where not all values are drawn.
         changes: the changed features, largest change first; empty for an image.
         size_name: what `Change.size` is.
         more: number of changed features that are not listed.
@@ -177,15 +179,29 @@ def _image(example: Example, index: int) -> dict[str, Any]:
     slices = changed_slices(after - before, channels_first=first)
     place = slices[0] if slices else None
     clean, adversarial = (to_planes(one, channels_first=first, place=place) for one in (before, after))
-    low, high = meta.get("value_range") or (float(clean.min()), float(clean.max()))
+    low, high, shown = _window(clean, meta.get("value_range"))
     change = adversarial - clean
     return {
         "clean": picture(clean, low, high),
         "adversarial": picture(adversarial, low, high),
         "difference": difference(change, float(np.abs(change).max())),
         "magnified": _magnified(change, low, high, meta),
-        "where": _slice_words(slices, before.shape[1 if first else 0]),
+        "where": " · ".join(filter(None, (_slice_words(slices, before.shape[1 if first else 0]), shown))),
     }
+
+
+def _window(clean: Floats, value_range: Sequence[float] | None) -> tuple[float, float, str]:
+    """Return which values are drawn black and white, and what to say of it.
+
+    An 8-bit image is drawn as it is. What a scanner stores uses a small part of its range: drawn whole it would be
+    black, so its own values, but for the outermost in 200, are spread from black to white.
+    """
+    if list(value_range or []) == [0, 255]:
+        return 0.0, 255.0, ""
+    low, high = (float(end) for end in np.percentile(clean, _SHOWN_PERCENTILES))
+    if high <= low:
+        return (float(value_range[0]), float(value_range[1]), "") if value_range else (low, low + 1.0, "")
+    return low, high, f"window {general(low, 3)} (black) to {general(high, 3)} (white)"
 
 
 def _slice_words(slices: tuple[int, ...], depth: int) -> str:
