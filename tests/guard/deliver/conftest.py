@@ -119,9 +119,7 @@ class Guard:
                     )
                 )
             for name in destinations:
-                item = Item(
-                    destination=name, kind=OBJECT, subject=read.SOPInstanceUID, digest=digest, path=str(path)
-                )
+                item = Item(destination=name, kind=OBJECT, subject=read.SOPInstanceUID, digest=digest, path=str(path))
                 assert enqueue(connection, item, at)
 
         self.context.journal.write(step)
@@ -194,7 +192,9 @@ def make_guard(home: Home) -> Iterator[Callable[..., Guard]]:
 
     def make(*destinations: str, clock: Callable[[], float] = time.time) -> Guard:
         names = [line.split('"')[1] for text in destinations for line in text.splitlines() if line.startswith("name")]
-        home.settings.write_text(f'[[routes]]\nname = "all"\nmodel = "chest"\nresults = {names}\n' + "".join(destinations))
+        home.settings.write_text(
+            f'[[routes]]\nname = "all"\nmodel = "chest"\nresults = {names}\n' + "".join(destinations)
+        )
         (home.keys / "hook.key").write_text("hook secret\n")
         guard = Guard(opened(home, load(home), clock))
         made.append(guard)
@@ -359,5 +359,3 @@ def web() -> Iterator[Web]:
     server.shutdown()
     server.server_close()
     thread.join()
-
-

@@ -351,9 +351,7 @@ def test_g2_a_kill_around_a_transfer_loses_nothing_and_doubles_nothing_in_effect
     from titer.guard.deliver.results import release
 
     content = copies(1)[0]
-    guard = make_guard(
-        destination("pacs", "dicom", orthanc.address), destination("records", "fhir", web.address)
-    )
+    guard = make_guard(destination("pacs", "dicom", orthanc.address), destination("records", "fhir", web.address))
     uid = guard.receive(content, "pacs")
     guard.run(release, guard.judge("1.3.6.1.4.1.5962.1.3.1.1.20040119072730.12322"))
     before = len(orthanc.instances())

@@ -56,7 +56,9 @@ def test_g4_a_result_that_is_not_released_is_not_even_queued(make_guard, ct, sta
         ({"state": "rejected"}, "the verdict is rejected", 0),
     ],
 )
-def test_g4_a_result_whose_verdict_changed_after_it_was_queued_does_not_leave(make_guard, ct, web, values, said, alerts):
+def test_g4_a_result_whose_verdict_changed_after_it_was_queued_does_not_leave(
+    make_guard, ct, web, values, said, alerts
+):
     with faulty(Faulty()) as peer:
         guard = make_guard(destination("pacs", "dicom", peer.address), destination("records", "fhir", web.address))
         guard.receive(ct)

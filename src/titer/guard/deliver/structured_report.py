@@ -84,9 +84,7 @@ def _content(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> 
     )
 
 
-def _group(
-    body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str
-) -> sr.MeasurementsAndQualitativeEvaluations:
+def _group(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> sr.MeasurementsAndQualitativeEvaluations:
     """Return the one group of the report: algorithm, images, verdict, result, findings and scores."""
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid_of("tracking", uid), identifier=f"verdict {body['verdict']}"),

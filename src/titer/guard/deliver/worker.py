@@ -98,8 +98,7 @@ class Worker:
         return bool(marks)
 
     def _due(self) -> list[Row[Any]]:
-        """Return the next items; one that is due much later than any pause allows was queued before a clock went back.
-        """
+        """Return the next items; one that is due much later than any pause allows was queued before a clock went back."""
         now = self._context.clock()
         latest = now + self.destination.longest_pause_seconds + _HOUR
         wanted = (
@@ -143,9 +142,7 @@ class Worker:
         unchanged(item, packed)
         return Mark(state=DELIVERED, reason=note)
 
-    def _again(
-        self, item: Row[Any], reason: str, attempts: int, hours: float = 0.0, wait: float | None = None
-    ) -> Mark:
+    def _again(self, item: Row[Any], reason: str, attempts: int, hours: float = 0.0, wait: float | None = None) -> Mark:
         """Return when an item is tried again, or that it is given up: after enough tries over enough time."""
         now = self._context.clock()
         if item.attempts + 1 >= attempts and now - item.created_at >= hours * _HOUR:
