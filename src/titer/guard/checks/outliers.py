@@ -20,7 +20,7 @@ from titer.guard.records import Outcome
 
 SMOOTH = 4.0
 """Standard deviation of the smoothing in pixels: half the radius of what is looked for."""
-RATIO, LEAST = 2.6, 1.5
+RATIO, LEAST = 2.8, 1.5
 """An outlier's excess is so many times the series' median, and at least this: tuned on clean series only."""
 MOST_MEDIAN = 1.2
 """Above it neighbours predict too little."""
