@@ -55,10 +55,12 @@ STRONG = (
 
 
 def unit(x: Tensor) -> Tensor:
+    """Return grey levels as shares of their range."""
     return (x - RANGE[0]) / (RANGE[1] - RANGE[0])
 
 
 def described(network: object, side: int) -> Description:
+    """Return what the bundle says of itself."""
     return Description(
         name="bench",
         version="1",
@@ -99,6 +101,7 @@ def milliseconds(ask: Callable[[], object], repeats: int = REPEATS) -> tuple[flo
 
 
 def latency(folder: Path) -> None:
+    """Print what a verdict costs."""
     print("\n## Latency, batch 1, one torch thread, milliseconds (p50 / p99)\n")
     print("| network | pixels | bare model, in process | in process, detectors | worker, model alone | "
           "worker, default detectors | ratio (worker p50) | durable verdict at 5/s | worker MiB |")  # fmt: skip
@@ -179,13 +182,16 @@ class Full:
         return getattr(self.inner, name)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of any error."""
         return self.inner.loss(logits, y)
 
     def won(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Say of no row that it has won."""
         return torch.zeros_like(self.inner.won(logits, y))
 
 
 def attacks(folder: Path) -> None:
+    """Print what the detectors catch."""
     parts = load_data("chest-xray").fixed
     recipe = Recipe(
         epochs=40, batch_size=128, learning_rate=5e-3, patience=12, weight_decay=0.1, class_weights="balanced"
