@@ -67,7 +67,12 @@ class WebSettings(_Table):
 
 
 class DestinationSettings(_Table):
-    """Where objects or results go on to; `address` is host:port of an application entity, else a URL."""
+    """Where objects or results go on to; `address` is host:port of an application entity, else a URL.
+
+    `secret_file` holds a bearer token, of a webhook the key that signs its events. A transfer that fails is tried again
+    after a random part of `retry_seconds`, doubled each time up to `longest_pause_seconds`; it is given up after
+    `attempts` tries and `give_up_hours`. `failures_to_open` in a row close the way for a pause (circuit breaker).
+    """
 
     name: str
     kind: Literal["dicom", "dicomweb", "fhir", "webhook"]
@@ -76,11 +81,18 @@ class DestinationSettings(_Table):
     timeout_seconds: float = Field(default=30.0, gt=0)
     secret_file: Path | None = None
     tls: TLSSettings | None = None
+    attempts: int = Field(default=12, ge=1)
+    give_up_hours: float = Field(default=24.0, ge=0)
+    retry_seconds: float = Field(default=1.0, gt=0)
+    longest_pause_seconds: float = Field(default=300.0, gt=0)
+    failures_to_open: int = Field(default=5, ge=1)
 
     @model_validator(mode="after")
     def _named(self) -> DestinationSettings:
         if self.kind == "dicom" and self.ae_title is None:
             raise ValueError(f"{self.name}: a destination of kind dicom needs ae_title")
+        if self.kind == "webhook" and self.secret_file is None:
+            raise ValueError(f"{self.name}: a destination of kind webhook needs secret_file, the key that signs events")
         return self
 
 

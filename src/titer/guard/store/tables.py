@@ -120,7 +120,7 @@ outbox = Table(
     Column("verdict_id", ForeignKey("verdicts.id")),
     Column("path", Text),
     Column("body", JSON),
-    Column("state", String(16), nullable=False),  # waiting | delivered | dead
+    Column("state", String(16), nullable=False),  # waiting | delivered | dead | withheld
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
@@ -201,6 +201,13 @@ audit_head = Table(
     Column("id", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("digest", _DIGEST, nullable=False),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),  # audit-exported: the last row of the chain that a repository has
+    Column("value", BigInteger, nullable=False),
 )
 
 checkpoints = Table(
