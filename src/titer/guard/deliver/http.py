@@ -38,7 +38,9 @@ class Client:
         self.secret = b"" if destination.secret_file is None else read(home.root / destination.secret_file).strip()
         if destination.secret_file is not None and not self.secret:
             raise SpecError(f"destinations.{destination.name}.secret_file = {destination.secret_file} is empty")
-        headers = {"Authorization": f"Bearer {self.secret.decode('ascii', 'replace')}"} if bearer and self.secret else {}
+        headers = (
+            {"Authorization": f"Bearer {self.secret.decode('ascii', 'replace')}"} if bearer and self.secret else {}
+        )
         self._base = destination.address.rstrip("/")
         self._client = httpx.Client(
             headers=headers,

@@ -145,9 +145,7 @@ def _documents(
     return [report, *captures]
 
 
-def _item(
-    destination: DestinationSettings, kind: str, facts: Mapping[str, Any], path: Path | None = None
-) -> Item:
+def _item(destination: DestinationSettings, kind: str, facts: Mapping[str, Any], path: Path | None = None) -> Item:
     return Item(
         destination=destination.name,
         kind=kind,
