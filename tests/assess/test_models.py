@@ -169,6 +169,15 @@ def test_given_moments_and_none(tmp_path: Path) -> None:
     assert json.loads(per_channel.provenance["build"])["preprocess"]["mean"] == pytest.approx([float(X.mean())])
 
 
+def test_each_row_by_its_own_values(tmp_path: Path) -> None:
+    model = made(tmp_path, network="mlp", preprocess="standardize-each")
+    assert model.net is not None
+    assert torch.allclose(model.logits(X), model.logits(0.5 * X + 30), atol=1e-4)
+    plain = torch.full_like(X[:1], 7.0).requires_grad_()
+    gradient = torch.autograd.grad(model.logits(plain)[0, 0], plain)[0]
+    assert bool(gradient.isfinite().all())
+
+
 def test_preprocessing_that_does_not_fit_the_data(tmp_path: Path) -> None:
     said = refusal(tmp_path, network="mlp", preprocess={"mean": [1.0, 2.0, 3.0], "sd": [1.0]})
     assert "models.own.preprocess.mean has 3 values: allowed are 1 or 1" in said

@@ -43,8 +43,9 @@ class ModelSpec:
     trained here, as a name or a table with its settings: an attacker sees its scores too. `endpoint` is a table that
     says where a remote model answers (`Endpoint`). `output` says what the network, the file or the server returns.
     `preprocess` maps raw values to the network's: `unit` is (x - low) / (high - low), the default for images;
-    `standardize` takes mean and SD of the training part, the default for tables; a table {mean, sd} gives them in raw
-    values, one a channel or feature.
+    `standardize` takes mean and SD of the training part, the default for tables; `standardize-each` takes those of the
+    row itself, as MR scanners have no common unit; a table {mean, sd} gives them in raw values, one a channel or
+    feature.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -56,7 +57,7 @@ class ModelSpec:
     onnx: str | None = None
     endpoint: dict[str, Any] | None = None
     output: Literal["logits", "probabilities"] = "logits"
-    preprocess: Literal["standardize", "unit", "none"] | dict[str, list[float]] | None = None
+    preprocess: Literal["standardize", "standardize-each", "unit", "none"] | dict[str, list[float]] | None = None
 
 
 def pretrained(spec: ModelSpec) -> bool:

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 from titer.guard.home import Home
 from titer.guard.keys import IDENTITY, Signer, read
 from titer.guard.settings import GuardSettings
-from titer.guard.store.database import connect, create
+from titer.guard.store.database import connect
 from titer.guard.store.journal import Journal
+from titer.guard.store.migrate import upgrade
 
 
 class Component(Protocol):
@@ -80,7 +81,7 @@ def opened(home: Home, settings: GuardSettings, clock: Callable[[], float] = tim
     """
     signer, identity = Signer(home.keys), read(home.keys / IDENTITY)
     engine = connect(home, settings.database)
-    create(engine)
+    upgrade(engine)
     return Context(
         home=home,
         settings=settings,

@@ -114,6 +114,23 @@ class RouteSettings(_Table):
     deadline_seconds: float = Field(default=300.0, gt=0)
 
 
+class JudgeSettings(_Table):
+    """The process that holds a model and its detectors, and what the inference API lets one account ask.
+
+    `memory_mib` is what it may take beyond what it holds once the model is loaded. `queries_per_day` are rows of one
+    account to one model: whoever asks more may be copying the model (AML.T0024.002).
+    """
+
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    start_seconds: float = Field(default=120.0, gt=0)
+    memory_mib: int = Field(default=2048, ge=64)
+    batch: int = Field(default=32, ge=1)
+    batch_ms: float = Field(default=0.0, ge=0)
+    sampled: int = Field(default=8, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1)
+    queries_per_day: int = Field(default=20_000, ge=1)
+
+
 class SpoolSettings(_Table):
     """Disk: how much must stay free, and how long judged objects stay."""
 
@@ -136,6 +153,7 @@ class GuardSettings(_Table):
     database: str = "sqlite:///guard.db"
     dicom: DICOMSettings = DICOMSettings()
     web: WebSettings = WebSettings()
+    judge: JudgeSettings = JudgeSettings()
     spool: SpoolSettings = SpoolSettings()
     audit: AuditSettings = AuditSettings()
     routes: tuple[RouteSettings, ...] = ()

@@ -101,7 +101,7 @@ verdicts = Table(
     Column("outcome", String(8), nullable=False),
     Column("scores", JSON, nullable=False),
     Column("result", JSON),
-    Column("state", String(16), nullable=False, index=True),  # released | held | accepted | overridden | rejected
+    Column("state", String(16), nullable=False, index=True),  # released held accepted overridden rejected superseded
     Column("urgency", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Unique("subject", "revision", "subject_kind"),
@@ -135,6 +135,7 @@ reviews = Table(
     Column("id", _Id, primary_key=True),
     Column("verdict_id", ForeignKey("verdicts.id"), nullable=False, index=True),
     Column("account", String(64), nullable=False),
+    Column("role", String(16)),  # in which the account decided
     Column("action", String(16), nullable=False),  # accept | override | reject | comment | label
     Column("comment", Text, nullable=False),
     Column("label", String(64)),
@@ -200,6 +201,13 @@ audit_head = Table(
     Column("id", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("digest", _DIGEST, nullable=False),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),  # audit-exported: the last row of the chain that a repository has
+    Column("value", BigInteger, nullable=False),
 )
 
 checkpoints = Table(
