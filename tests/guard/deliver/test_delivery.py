@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
-from tests.guard.deliver.conftest import (
+from tests.guard.deliver.peers import (
     Faulty,
     copies,
     data_bytes,
@@ -14,6 +14,8 @@ from tests.guard.deliver.conftest import (
     free_port,
     storescp,
 )
+
+from titer.guard.operate.orthanc import dicomweb_plugin
 
 SYNTAXES = ["CT_small.dcm", "MR_small_RLE.dcm", "JPEG2000.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"]
 """Explicit little endian, RLE, JPEG 2000, big endian, implicit little endian."""
@@ -132,3 +134,14 @@ def test_an_object_that_was_quarantined_after_it_was_queued_does_not_leave(make_
         (item,) = guard.settled("withheld")
         assert item.last_error == "the object is quarantined"
         assert peer.stored == []
+
+
+def test_stow_stores_an_object_in_orthanc_byte_for_byte(make_guard, orthanc):
+    if dicomweb_plugin() is None:
+        pytest.skip("Orthanc's DICOMweb plugin is not installed (apt-get install orthanc-dicomweb)")
+    content = copies(1)[0]
+    guard = make_guard(destination("archive", "dicomweb", orthanc.dicomweb))
+    guard.start()
+    uid = guard.receive(content, "archive")
+    guard.settled()
+    assert data_bytes(orthanc.file(uid)) == data_bytes(content)

@@ -32,7 +32,7 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
     source = header(image)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # highdicom warns of what it takes over from the image
-        made = SCImage(
+        made: Any = SCImage(
             pixel_array=_marked(overlay),
             photometric_interpretation="RGB",
             bits_allocated=8,
@@ -44,7 +44,7 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
             instance_number=1,
             manufacturer=MANUFACTURER,
             patient_orientation=("L", "P"),
-            **{keyword: _text(source, attribute) for keyword, attribute in _TAKEN.items()},
+            **_identity(source),
         )
         finish(made, source, body)
     made.PatientOrientation = None  # the overlay's is that of its source, which is referenced
@@ -56,7 +56,8 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
     made.DerivationDescription = f"Heat map of the AI model over the source image; verdict {body['outcome']}"
     made.SeriesDescription = "AI explanation, not for diagnosis"
     made.SourceImageSequence = [_reference(source)]
-    return made
+    document: Dataset = made
+    return document
 
 
 _TAKEN = {
@@ -72,9 +73,9 @@ _TAKEN = {
 }
 
 
-def _text(source: Dataset, keyword: str) -> str | None:
-    value = source.get(keyword)
-    return str(value) if value else None
+def _identity(source: Dataset) -> dict[str, Any]:
+    """Return patient and study of the source, as highdicom wants them."""
+    return {name: str(source[keyword].value) if source.get(keyword) else None for name, keyword in _TAKEN.items()}
 
 
 def _reference(source: Dataset) -> Dataset:

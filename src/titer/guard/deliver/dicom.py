@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections import OrderedDict
@@ -110,7 +111,8 @@ class StoreSender:
         answer = association.acceptor.primitive
         _shut(association)
         if association.is_rejected:
-            raise Unreachable(f"the peer rejected the association: {answer.reason_str}")
+            reason = "no reason given" if answer is None else answer.reason_str
+            raise Unreachable(f"the peer rejected the association: {reason}")
         if turned_down:
             self._seen.clear()
             raise Refused("the peer takes this SOP class in no transfer syntax that its file has")
@@ -160,8 +162,6 @@ def _shut(association: Any) -> None:
     stream = getattr(association.dul.socket, "socket", None)
     if stream is None:
         return
-    try:
+    with contextlib.suppress(OSError):  # it may be gone already
         stream.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
     stream.close()

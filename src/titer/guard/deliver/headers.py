@@ -32,6 +32,7 @@ def header(path: Path) -> Dataset:
         warnings.simplefilter("ignore")  # pydicom warns of values that are against the standard: they stay as they are
         read = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_WANTED))
         read.decode()
+    read.SpecificCharacterSet = _UTF8  # the text is Unicode now, whatever it was
     for keyword in _EMPTY:
         if keyword not in read:
             setattr(read, keyword, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def _document(context: Context, connection: Connection, item: Row[Any]) -> Path:
         return path
     images = [_checked(_image(connection, *one), one[2]) for one in item.body["images"]]
     folder.mkdir(mode=0o700, exist_ok=True)
-    part = path.with_suffix(".part")
+    part = folder / f"{uid}.{threading.get_ident()}.part"  # several destinations may write the same document at once
     body: Mapping[str, Any] = item.body
     if item.kind == "capture":
         capture(body, images[0], Path(item.path), uid).save_as(part, enforce_file_format=True)

@@ -35,7 +35,7 @@ class Item:
 
 
 def enqueue(connection: Connection, item: Item, at: float) -> bool:
-    """Queue an item in the caller's transaction; False where it waits or was delivered. Ring `BELL` after the commit."""
+    """Queue an item in the caller's transaction; False where it waits or was delivered. Ring `BELL` after it."""
     same = select(outbox.c.id, outbox.c.state).where(
         outbox.c.destination == item.destination,
         outbox.c.kind == item.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -23,7 +24,7 @@ OUTCOMES = {
     "FLAG": ("flag", "Input flagged, result accepted by a reviewer"),
     "BLOCK": ("block", "Input blocked, result accepted by two reviewers"),
 }
-_LONGEST_MEANING = 64
+_LONGEST_MEANING, _LONGEST_VALUE = 64, 16
 _SERIES_NUMBER = 9901
 
 
@@ -86,13 +87,24 @@ def _content(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> 
 
 def _group(body: Mapping[str, Any], evidence: Sequence[Dataset], uid: str) -> sr.MeasurementsAndQualitativeEvaluations:
     """Return the one group of the report: algorithm, images, verdict, result, findings and scores."""
-    return sr.MeasurementsAndQualitativeEvaluations(
+    made = sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(uid=uid_of("tracking", uid), identifier=f"verdict {body['verdict']}"),
         finding_type=code("ai-result", "Result of an AI algorithm"),
         algorithm_id=_algorithm(body),
         source_images=[sr.SourceImageForMeasurementGroup(one.SOPClassUID, one.SOPInstanceUID) for one in evidence],
         qualitative_evaluations=_evaluations(body),
         measurements=_measurements(body) or None,
+    )
+    made[0].ContentSequence.extend(_comment(finding) for finding in body["findings"])
+    return made
+
+
+def _comment(finding: Mapping[str, str]) -> sr.TextContentItem:
+    """Return a finding's whole reason, for which a code's meaning is too short (TID 1501 may be extended)."""
+    return sr.TextContentItem(
+        name=codes.DCM.Comment,
+        value=f"{finding['rule']}: {finding['reason']}",
+        relationship_type=sr.RelationshipTypeValues.CONTAINS,
     )
 
 
@@ -115,7 +127,7 @@ def _evaluations(body: Mapping[str, Any]) -> list[sr.QualitativeEvaluation]:
         made.append(sr.QualitativeEvaluation(name=code("class", "Predicted class"), value=code(_short(said), said)))
     for finding in body["findings"]:
         name = code("finding", "Finding of the guard")
-        made.append(sr.QualitativeEvaluation(name=name, value=code(_short(finding["rule"]), finding["reason"])))
+        made.append(sr.QualitativeEvaluation(name=name, value=code(_short(finding["rule"]), finding["rule"])))
     return made
 
 
@@ -134,5 +146,8 @@ def _measurement(value: str, meaning: str, number: float) -> sr.Measurement:
 
 
 def _short(name: str) -> str:
-    """Return a code value: 16 characters at most (PS3.5, VR SH), with no backslash."""
-    return name.replace("\\", "-")[:16]
+    """Return a code value: 16 characters at most (PS3.5, VR SH), no backslash, and another one for another name."""
+    if len(name) <= _LONGEST_VALUE and "\\" not in name:
+        return name
+    plain = name.replace("\\", "-")
+    return f"{plain[:9]}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import or_, select
@@ -31,6 +32,13 @@ REFUSALS = 3
 """Tries after which an item that the peer refuses is given up."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    item: Row[Any]
+    mark: Mark
+    done: Future[None]
+
+
 class Worker:
     """Sends what is due to one destination, and marks what became of it."""
 
@@ -44,6 +52,7 @@ class Worker:
         self._sender = sender
         self._rng = rng or random.Random()  # noqa: S311 - jitter, no secret
         self.breaker = Breaker(destination, self._rng)
+        self._unwritten: list[_Unwritten] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"deliver-{destination.name}", daemon=True)
 
@@ -81,24 +90,43 @@ class Worker:
     def _round(self) -> bool:
         """Send some items; False where there is nothing to do now.
 
-        Their marks are written while the next one is sent. A mark that cannot be written ends the round: the item
-        waits on, and is sent again, the same in effect.
+        Their marks are written while the next one is sent. Where they cannot be written, nothing more is sent until
+        they are: what the peer has would only be sent again and again.
         """
+        self._write_marks()
         if self.breaker.state(self._context.clock()) is State.OPEN:
-            return self._stopping.wait(min(_LOOK_SECONDS, self.destination.retry_seconds)) and False
-        marks: list[Future[None]] = []
-        for item in self._due():
+            self._stopping.wait(min(_LOOK_SECONDS, self.destination.retry_seconds))
+            return False
+        items = self._due()
+        for item in items:
             if self._stopping.is_set():
                 break
-            marks.append(self._mark(item, self._tried(item)))
+            self._unwritten.append(self._begun(item, self._tried(item)))
             if self.breaker.state(self._context.clock()) is not State.CLOSED:
                 break
-        for mark in marks:
-            mark.result()
-        return bool(marks)
+        self._write_marks()
+        return bool(items)
+
+    def _begun(self, item: Row[Any], mark: Mark) -> _Unwritten:
+        at = self._context.clock()
+        return _Unwritten(
+            item, mark, self._context.journal.submit(lambda connection: write(connection, item, mark, at))
+        )
+
+    def _write_marks(self) -> None:
+        """Wait for the marks that are being written; those that failed are begun anew the next time.
+
+        Raises:
+            NotStored: the database could not take one of them.
+        """
+        problems = [problem for one in self._unwritten if (problem := one.done.exception()) is not None]
+        failed = [one for one in self._unwritten if one.done.exception() is not None]
+        self._unwritten = [self._begun(one.item, one.mark) for one in failed]
+        if problems:
+            raise problems[0]
 
     def _due(self) -> list[Row[Any]]:
-        """Return the next items; one that is due much later than any pause allows was queued before a clock went back."""
+        """Return the next items; one due later than any pause allows was queued before a clock went back."""
         now = self._context.clock()
         latest = now + self.destination.longest_pause_seconds + _HOUR
         wanted = (
@@ -110,9 +138,6 @@ class Worker:
         )
         with self._context.engine.connect() as connection:
             return list(connection.execute(wanted))
-
-    def _mark(self, item: Row[Any], mark: Mark) -> Future[None]:
-        return self._context.journal.submit(lambda connection: write(connection, item, mark, self._context.clock()))
 
     def _tried(self, item: Row[Any]) -> Mark:
         """Try to send an item, and return what became of it."""
