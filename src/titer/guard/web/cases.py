@@ -111,7 +111,9 @@ def choices(connection: Connection) -> dict[str, list[str]]:
     """Return what the queue can be filtered by."""
     return {
         "route": list(connection.execute(select(verdicts.c.route).distinct().order_by(verdicts.c.route)).scalars()),
-        "modality": list(connection.execute(select(series.c.modality).distinct().order_by(series.c.modality)).scalars()),
+        "modality": list(
+            connection.execute(select(series.c.modality).distinct().order_by(series.c.modality)).scalars()
+        ),
         "outcome": ["FLAG", "BLOCK", "PASS"],
         "state": ["held", "accepted", "overridden", "rejected", "released"],
     }

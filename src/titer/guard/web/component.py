@@ -24,7 +24,12 @@ class Web:
     name = "web"
 
     def __init__(
-        self, context: Context, *, app: Any = None, listener: socket.socket | None = None, others: Sequence[MakeRouter] = ()
+        self,
+        context: Context,
+        *,
+        app: Any = None,
+        listener: socket.socket | None = None,
+        others: Sequence[MakeRouter] = (),
     ) -> None:
         """Make the application.
 

@@ -28,7 +28,10 @@ class Measures:
         """Register everything."""
         self.registry = CollectorRegistry()
         self.requests = Counter(
-            "titer_http_requests", "Requests, by route and status", ["route", "method", "status"], registry=self.registry
+            "titer_http_requests",
+            "Requests, by route and status",
+            ["route", "method", "status"],
+            registry=self.registry,
         )
         self.seconds = Histogram("titer_http_seconds", "Time of an answer", ["route"], registry=self.registry)
         self.logins = Counter("titer_logins", "Logins, by how they ended", ["how"], registry=self.registry)
@@ -49,10 +52,14 @@ class _Database(Collector):
         with self._context.engine.connect() as connection:
             for name, said, first, second in _GROUPS:
                 family = GaugeMetricFamily(name, said, labels=[first.name, second.name])
-                for one, other, count in connection.execute(select(first, second, func.count()).group_by(first, second)):
+                for one, other, count in connection.execute(
+                    select(first, second, func.count()).group_by(first, second)
+                ):
                     family.add_metric([str(one), str(other)], float(count))
                 yield family
-            oldest = connection.execute(select(func.min(outbox.c.created_at)).where(outbox.c.state == "waiting")).scalar()
+            oldest = connection.execute(
+                select(func.min(outbox.c.created_at)).where(outbox.c.state == "waiting")
+            ).scalar()
             rows = connection.execute(select(audit_head.c.seq)).scalar()
         waits = 0.0 if oldest is None else max(self._context.clock() - oldest, 0.0)
         yield GaugeMetricFamily("titer_outbox_oldest_seconds", "Age of the oldest item that waits", value=waits)

@@ -79,9 +79,7 @@ def _accounts(made: APIRouter, site: Site) -> None:
 
 def _tokens(made: APIRouter, site: Site) -> None:
     @made.post("/tokens", dependencies=site.gate("accounts.manage"), response_class=HTMLResponse)
-    def issue(
-        request: Request, name: Name, label: Name, days: Annotated[int, Form(ge=1, le=730)] = 90
-    ) -> Response:
+    def issue(request: Request, name: Name, label: Name, days: Annotated[int, Form(ge=1, le=730)] = 90) -> Response:
         """Issue a token to a service account; it is shown once."""
         at, me = site.context.clock(), who(request).name
         try:

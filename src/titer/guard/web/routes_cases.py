@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from markupsafe import Markup
 
 from titer.core.errors import TiterError
 from titer.guard.audit.events import Kind
-from titer.guard.web import cases, slices
+from titer.guard.web import cases, drawings, slices
 from titer.guard.web.access import who
 from titer.guard.web.site import Site
 
@@ -95,8 +96,21 @@ def _shown(site: Site, request: Request, number: int, wrong: str = "", status: i
     site.note(request, Kind.ACCESSED, "R", _what(found), {"what": "case", "case": str(number)})
     return site.page(
         request, "case.html.j2", status, case=found, slices=len(shown), trouble=trouble, patient=patient, before=before,
-        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person,
+        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found),
     )  # fmt: skip
+
+
+def _bars(found: cases.Case) -> list[tuple[str, Markup, float, float]]:
+    """Return each detector's bar, score and threshold, those over their threshold first."""
+    given = [(n, float(s["score"]), float(s["threshold"])) for n, s in found.verdict["scores"].items() if len(s) >= 2]
+    given.sort(key=lambda one: (one[1] <= one[2], one[0]))
+    return [(name, drawings.bar(score, threshold), score, threshold) for name, score, threshold in given]
+
+
+def _labels(found: cases.Case) -> list[str]:
+    """Return the classes that the model knows, to choose from."""
+    scores = (found.verdict["result"] or {}).get("probabilities", {})
+    return [str(one) for one in scores] if isinstance(scores, dict) else []
 
 
 def _images(made: APIRouter, site: Site) -> None:

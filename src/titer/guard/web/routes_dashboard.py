@@ -79,4 +79,3 @@ def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: in
 
 def _parts(site: Site) -> list[tuple[str, str | None]]:
     return [(part.name, part.trouble()) for part in site.context.parts]
-

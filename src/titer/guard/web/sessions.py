@@ -53,9 +53,7 @@ def begin(connection: Connection, name: str, role: str, at: float) -> str:
 def end(connection: Connection, account: Account, at: float) -> None:
     """End a session in the caller's transaction."""
     connection.execute(delete(sessions).where(sessions.c.token == account.session))
-    event = audit_event(
-        Kind.USER_AUTHENTICATION, action="E", agent=account.name, at=at, detail={"what": "logout"}
-    )
+    event = audit_event(Kind.USER_AUTHENTICATION, action="E", agent=account.name, at=at, detail={"what": "logout"})
     chain.append(connection, event, at)
 
 

@@ -124,9 +124,7 @@ def _studies(connection: Connection, stretch: Stretch) -> tuple[int, int]:
     """Return how many studies had objects, and how many of them a FLAG or a BLOCK on a series or an instance."""
     during = (objects.c.received_at >= stretch.start) & (objects.c.received_at < stretch.end)
     seen = select(func.count(objects.c.study_instance_uid.distinct())).where(during)
-    subject = (verdicts.c.subject == objects.c.series_instance_uid) | (
-        verdicts.c.subject == objects.c.sop_instance_uid
-    )
+    subject = (verdicts.c.subject == objects.c.series_instance_uid) | (verdicts.c.subject == objects.c.sop_instance_uid)
     alerted = (
         select(func.count(objects.c.study_instance_uid.distinct()))
         .select_from(objects.join(verdicts, subject))
