@@ -39,6 +39,7 @@ class Service:
         """Make the parts; none runs yet."""
         self.context = context
         self.parts = [make(context) for make in makers]
+        context.parts[:] = self.parts
 
     def start(self) -> None:
         """Start every part; where one cannot, those that run are stopped."""
