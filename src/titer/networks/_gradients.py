@@ -63,7 +63,7 @@ def _asymmetry(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(side: int) -> Tensor:
-    """Return [side, side], the average of neighbours under a bell of 2 pixels; beyond the edge its pixel is repeated."""
+    """Return [side, side], the mean of neighbours under a bell of 2 pixels; the edge is repeated beyond it."""
     bell = torch.exp(-(torch.arange(-_REACH, _REACH + 1.0) ** 2) / 8)
     place = torch.arange(side)
     matrix = torch.zeros(side, side)
