@@ -28,7 +28,7 @@ learning_rate = 0.01
 
 [[models]]
 label = "reader"
-network = { name = "note-transformer", width = 8, pieces = 300, dropout = 0.0, word_dropout = 0.0 }
+network = { name = "note-transformer", width = 8, pieces = 300, dropout = 0, word_dropout = 0, learned_words = true }
 
 [[threats]]
 norm = "l0"

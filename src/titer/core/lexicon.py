@@ -32,17 +32,22 @@ class WordEmbedding(nn.Module):
     """The vector of a word: the mean over the vectors of its pieces, so that a typo is a new word with old pieces.
 
     With `apart` it is the vectors of its P pieces side by side, [P * D], zeros where there is none: what a network
-    needs that reads pieces and not words. `table` int64[V, P] holds the pieces of each word, 0 where there is none, and
-    `start` float[pieces, D] the vectors that training begins at, where there are some; both belong to the weights.
+    needs that reads pieces and not words. Where it is `fixed`, no training moves the vectors. `table` int64[V, P] holds
+    the pieces of each word, 0 where there is none, and `start` float[pieces, D] the vectors to begin at, where there
+    are some; both belong to the weights.
     """
 
+    weight: Tensor
     table: Tensor
     start: Tensor
 
-    def __init__(self, pieces: int, width: int, *, apart: bool = False) -> None:
+    def __init__(self, pieces: int, width: int, *, apart: bool = False, fixed: bool = False) -> None:
         super().__init__()
         self.apart = apart
-        self.weight = nn.Parameter(torch.empty(pieces, width))
+        if fixed:
+            self.register_buffer("weight", torch.empty(pieces, width))
+        else:
+            self.weight = nn.Parameter(torch.empty(pieces, width))
         self.register_buffer("table", torch.zeros(0, 0, dtype=torch.int64))
         self.register_buffer("start", torch.zeros(0, width))
         self.reset_parameters()
