@@ -1,0 +1,58 @@
+"""T1: everything that is checked of one object by itself and against the past."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from titer.guard.checks import device, geometry, grey, header, identity, payload, sides, signatures
+from titer.guard.checks.loaded import Loaded, Unreadable, load, quiet
+from titer.guard.checks.past import Past
+from titer.guard.checks.rule import Rule, applied
+from titer.guard.records import Finding, Outcome
+
+RULES: tuple[Rule[Loaded], ...] = (
+    *header.RULES,
+    *geometry.RULES,
+    *payload.RULES,
+    *sides.RULES,
+    *identity.RULES,
+    *grey.RULES,
+    *device.RULES,
+    *signatures.RULES,
+)
+READABLE = "readable"
+
+
+def check_instance(path: Path, past: Past) -> list[Finding]:
+    """Return what is wrong with an object, nothing where all is well; never raises for what the file holds.
+
+    Args:
+        path: a DICOM file (PS3.10) as it came in.
+        past: what the guard saw before; `NoPast` outside a guard.
+
+    Raises:
+        OSError: the file cannot be read from disk.
+    """
+    try:
+        one = load(path)
+    except Unreadable as error:
+        return [unreadable(error)]
+    return check_loaded(one, past)
+
+
+def check_loaded(one: Loaded, past: Past, rules: tuple[Rule[Loaded], ...] = RULES) -> list[Finding]:
+    """Return what rules find in an object that was read."""
+    with quiet():
+        return applied(rules, one, _device(one, past), past)
+
+
+def unreadable(error: Unreadable) -> Finding:
+    """Return the finding of a file that cannot be read."""
+    return Finding(rule=READABLE, outcome=Outcome.BLOCK, reason=str(error), threats=("NISTAML.022",))
+
+
+def _device(one: Loaded, past: Past) -> str:
+    try:
+        return one.device(past)
+    except Exception:  # noqa: BLE001 - a malformed name makes pydicom raise; such a device has no habits
+        return past.keyed("device", "malformed")

@@ -1,0 +1,90 @@
+"""T2: everything that is checked of a series, and what its device's baseline learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from titer.guard.checks import device, instance, mixed, order, outliers, texture
+from titer.guard.checks.loaded import Unreadable, load, quiet
+from titer.guard.checks.past import NoPast, Past, count
+from titer.guard.checks.rule import Rule, applied, habits
+from titer.guard.checks.volume import Series, series_of
+from titer.guard.keys import pseudonym
+from titer.guard.records import Finding
+
+RULES: tuple[Rule[Series], ...] = (*order.RULES, *mixed.RULES, *outliers.RULES, *texture.RULES)
+_SAMPLE = 16
+
+
+def check_series(paths: Sequence[Path], past: Past) -> list[Finding]:
+    """Return what is wrong with a series as a whole, nothing where all is well; its objects passed T1 one by one.
+
+    Args:
+        paths: the files of all its objects, in any order.
+        past: what the guard saw before; `NoPast` outside a guard.
+
+    Raises:
+        OSError: a file cannot be read from disk.
+    """
+    if not paths:
+        return []
+    try:
+        series = series_of(paths)
+    except Unreadable as error:
+        return [instance.unreadable(error)]
+    with quiet():
+        return applied(RULES, series, _device(series, past), past)
+
+
+def learn(connection: Connection, identity: bytes, paths: Sequence[Path]) -> None:
+    """Add a series that passed, or that a reviewer accepted, to what is usual for its device.
+
+    At most 16 of its objects, spread over it, are looked at for values and habits. Call it in the transaction of the
+    verdict, once a series, and never for one that is held: what an attacker sends must not become usual.
+
+    Args:
+        connection: in a transaction that writes.
+        identity: the secret of keyed digests.
+        paths: the files of the series.
+    """
+    try:
+        series = series_of(paths)
+        key, values = series.device(_Keyed(identity)), {pair for path in _spread(paths) for pair in _of_object(path)}
+    except Exception:  # noqa: BLE001 - a series with a malformed value teaches nothing
+        return
+    with quiet():
+        values |= habits(applied(RULES, series, "", NoPast()))
+        way = order.direction(series)
+    count(connection, key, values | ({(order.DIRECTION, way)} if way else set()))
+
+
+def _of_object(path: Path) -> set[tuple[str, str]]:
+    one = load(path)
+    with quiet():
+        own = set(device.values(one))
+    return own | habits(instance.check_loaded(one, NoPast()))
+
+
+def _spread(paths: Sequence[Path]) -> list[Path]:
+    step = max(1, -(-len(paths) // _SAMPLE))
+    return list(sorted(paths)[::step])
+
+
+def _device(series: Series, past: Past) -> str:
+    try:
+        return series.device(past)
+    except Exception:  # noqa: BLE001 - a malformed name makes pydicom raise; such a device has no habits
+        return past.keyed("device", "malformed")
+
+
+class _Keyed(NoPast):
+    """Gives keyed digests under the guard's own key."""
+
+    def __init__(self, identity: bytes) -> None:
+        self._identity = identity
+
+    def keyed(self, *parts: str) -> str:
+        return pseudonym(self._identity, *parts)
