@@ -54,6 +54,15 @@ def test_no_patient_stands_in_the_database(guard, tmp_path: Path) -> None:
     assert len(guard.rows(objects)[0].patient) == 64
 
 
+def test_an_object_that_names_no_patient_has_no_digest_of_one(guard) -> None:
+    one = slice_of(1)
+    one.PatientID = ""
+    with Raw(guard.port) as peer:
+        peer.associate()
+        assert peer.store(one.SOPInstanceUID, body(one)) == (0, "")
+    assert guard.rows(objects)[0].patient is None
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -152,7 +152,6 @@ class Intake:
     def _received(
         self, part: Part, claim: Claim, header: Header, pixels: str | None, sender: Sender, route: str
     ) -> Received:
-        named = header.patient_id or header.issuer
         return Received(
             sop_instance_uid=claim.sop_instance_uid,
             sop_class_uid=claim.sop_class_uid,
@@ -161,7 +160,7 @@ class Intake:
             transfer_syntax_uid=claim.transfer_syntax_uid,
             digest=part.digest,
             pixel_digest=pixels,
-            patient=pseudonym(self._context.identity, header.patient_id, header.issuer) if named else None,
+            patient=self._pseudonym(header),
             modality=header.modality,
             size=part.size,
             path=self.spool.place(part.digest),
@@ -170,6 +169,10 @@ class Intake:
             peer=sender.address[:64],
             received_at=self._context.clock(),
         )
+
+    def _pseudonym(self, header: Header) -> str | None:
+        """Return the keyed digest of the patient, None where the object names none; checks.identity makes the same."""
+        return pseudonym(self._context.identity, header.patient_id, header.issuer) if header.patient_id else None
 
     def acknowledging(self) -> None:
         """Say that the reply leaves now."""
