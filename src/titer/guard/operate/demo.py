@@ -42,6 +42,7 @@ model = "chest-xray"
 images = ["archive"]
 results = ["archive"]
 quiet_seconds = 2
+budget_ms = 5000
 """
 _IMAGES = 3
 _PATIENCE = 120.0
