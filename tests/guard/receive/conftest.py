@@ -46,10 +46,10 @@ def start(home: Home) -> Iterator[Callable[..., Guard]]:
     """Start a guard with settings beside one route that takes everything."""
     running: list[Guard] = []
 
-    def make(settings: str = "", route: str = ROUTE, **options: Any) -> Guard:
+    def make(settings: str = "", route: str = ROUTE, top: str = "", **options: Any) -> Guard:
         for guard in running:
             guard.stop()
-        home.settings.write_text(f"[spool]\nfree_mib = 1\n{settings}\n{route}")
+        home.settings.write_text(f"{top}\n[spool]\nfree_mib = 1\n{settings}\n{route}")
         running[:] = [Guard(home, **options)]
         return running[0]
 

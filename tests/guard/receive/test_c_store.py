@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def test_no_patient_stands_in_the_database(guard, tmp_path: Path) -> None:
     assert "4711" not in everything
     assert "Jane" not in everything
     assert len(guard.rows(objects)[0].patient) == 64
+
+
+def test_an_object_that_names_no_patient_has_no_digest_of_one(guard) -> None:
+    one = slice_of(1)
+    one.PatientID = ""
+    with Raw(guard.port) as peer:
+        peer.associate()
+        assert peer.store(one.SOPInstanceUID, body(one)) == (0, "")
+    assert guard.rows(objects)[0].patient is None
 
 
 @pytest.mark.parametrize(
@@ -190,6 +200,18 @@ def test_a_large_object_is_written_piece_by_piece(guard) -> None:
         assert peer.store(one.SOPInstanceUID, body(one)) == (0, "")
     [row] = guard.rows(objects)
     assert Path(row.path).read_bytes().endswith(body(one))
+
+
+def test_a_real_series_comes_through_whole(guard, titer_data: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(titer_data / "dicom_volume" / "t1w_mr_130slices_dicom.zip") as packed:
+        names = [name for name in packed.namelist() if not name.endswith("/")][::10]
+        files = [Path(packed.extract(name, tmp_path)) for name in names]
+    done = storescu(guard.port, *files, options=("-xi",))
+    assert done.returncode == 0, done.stderr
+    rows = guard.rows(objects)
+    assert len(rows) == len(files)
+    assert {row.modality for row in rows} == {"MR"}
+    assert guard.rows(series)[0].objects == len(files)
 
 
 def test_g5_the_audit_chain_over_receptions_is_whole(guard, tmp_path: Path) -> None:

@@ -139,8 +139,9 @@ class Entry:
         if any(row.digest == self._got.digest for row in known):
             self._got.path.unlink(missing_ok=True)
             return CONFLICT
-        self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._got.path.replace(self._quarantine / self._got.path.name)
+        folder = self._quarantine / self._got.path.parent.name  # laid out as the spool is
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self._got.path.replace(folder / self._got.path.name)
         made = connection.execute(insert(objects).values(self._row(_QUARANTINED, path)))
         number = self._verdict(connection)
         finding = self._finding(known[0].digest)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from titer.guard.checks.light import Claim, Header, Mismatch, light
 from titer.guard.checks.walk import TRANSFER_SYNTAXES, Unreadable
@@ -28,6 +29,7 @@ from titer.guard.store.journal import NotStored
 from titer.guard.store.tables import objects
 
 BELL = "objects"
+_KEPT = select(objects.c.digest, objects.c.path).where(objects.c.state != "deleted").order_by(objects.c.digest)
 _MiB = 1 << 20
 _LOG = logging.getLogger(__name__)
 DISK_FULL = Reply(Status.OUT_OF_RESOURCES, "disk too full")
@@ -142,8 +144,10 @@ class Intake:
                 self._context.bell.ring(BELL)
                 reply.set_result(future.result())
                 return
-            expected = isinstance(error, NotStored)
-            _LOG.error("an object was not recorded: %s", error if expected else type(error).__name__)
+            expected = isinstance(error, NotStored | SQLAlchemyError)
+            _LOG.error(
+                "an object was not recorded: %s", error if isinstance(error, NotStored) else type(error).__name__
+            )
             reply.set_result(NO_JOURNAL if expected else FAILED)
 
         written.add_done_callback(done)
@@ -152,7 +156,6 @@ class Intake:
     def _received(
         self, part: Part, claim: Claim, header: Header, pixels: str | None, sender: Sender, route: str
     ) -> Received:
-        named = header.patient_id or header.issuer
         return Received(
             sop_instance_uid=claim.sop_instance_uid,
             sop_class_uid=claim.sop_class_uid,
@@ -161,7 +164,7 @@ class Intake:
             transfer_syntax_uid=claim.transfer_syntax_uid,
             digest=part.digest,
             pixel_digest=pixels,
-            patient=pseudonym(self._context.identity, header.patient_id, header.issuer) if named else None,
+            patient=self._pseudonym(header),
             modality=header.modality,
             size=part.size,
             path=self.spool.place(part.digest),
@@ -170,6 +173,10 @@ class Intake:
             peer=sender.address[:64],
             received_at=self._context.clock(),
         )
+
+    def _pseudonym(self, header: Header) -> str | None:
+        """Return the keyed digest of the patient, None where the object names none; checks.identity makes the same."""
+        return pseudonym(self._context.identity, header.patient_id, header.issuer) if header.patient_id else None
 
     def acknowledging(self) -> None:
         """Say that the reply leaves now."""
@@ -189,18 +196,21 @@ class Intake:
         A `.part` file, and a file that no row records, were never acknowledged: they are removed. A row whose file is
         gone is reported, and left.
         """
-        rows = select(objects.c.digest, objects.c.path).where(objects.c.state != "deleted").order_by(objects.c.digest)
         with self._context.engine.connect() as connection:
-            found = connection.execution_options(yield_per=1000)
-            for path in list(self.spool.strays(row.digest for row in found.execute(rows))):
+            found = connection.execution_options(yield_per=1000).execute(_KEPT)
+            for path in list(self.spool.strays(row.digest for row in found)):
                 path.unlink(missing_ok=True)
-            missing = {row.digest: row.path for row in found.execute(rows) if not Path(row.path).is_file()}
+        missing = self._missing()
         self.spool.sweep(missing)
-        return [
-            f"object {digest[:16]}: its row stands, its file is gone"
-            for digest, path in missing.items()
-            if not Path(path).is_file()
-        ]
+        if missing:  # looked at twice: the judge may have moved one meanwhile
+            missing = dict(missing.items() & self._missing().items())
+        return [f"object {digest[:16]}: its row stands, its file is gone" for digest in sorted(missing)]
+
+    def _missing(self) -> dict[str, str]:
+        """Return digest and path of the rows whose files are not there."""
+        with self._context.engine.connect() as connection:
+            found = connection.execution_options(yield_per=1000).execute(_KEPT)
+            return {row.digest: row.path for row in found if not Path(row.path).is_file()}
 
 
 def _checked(part: Part, claim: Claim) -> tuple[Header, str | None]:

@@ -13,6 +13,7 @@ import os
 import shutil
 import struct
 import threading
+import time
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -134,6 +135,7 @@ class Spool:
         self.root = root
         self.incoming = root / INCOMING
         self._free = free_mib * _MiB
+        self._made = time.time()
         self.incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def full(self) -> bool:
@@ -148,13 +150,13 @@ class Spool:
         return self.root / digest[:2] / f"{digest}.dcm"
 
     def sweep(self, missing: Collection[str]) -> None:
-        """Remove the `.part` files that an ended process left.
+        """Remove the `.part` files that an ended process left; what is newer than this spool is another part's work.
 
         Args:
             missing: digests of rows without a file. After a loss of power the disk may have kept a row and not the
                 new name of its file, which then is still a `.part`: it gets its name.
         """
-        for part in self.incoming.glob("*.part"):
+        for part in filter(self._older, self.incoming.glob("*.part")):
             digest = hashlib.sha256(part.read_bytes()).hexdigest() if missing else ""
             if digest in missing:
                 place = self.place(digest)
@@ -169,7 +171,7 @@ class Spool:
             yield from sorted(path.stem for path in folder.glob("*.dcm"))
 
     def strays(self, recorded: Iterable[str]) -> Iterator[Path]:
-        """Yield the files that no row records: they were never acknowledged.
+        """Yield the files older than this spool that no row records: they were never acknowledged.
 
         Args:
             recorded: digests of rows, in order.
@@ -179,5 +181,11 @@ class Spool:
         for digest in self.digests():
             while row is not None and row < digest:
                 row = next(rows, None)
-            if row != digest:
+            if row != digest and self._older(self.place(digest)):
                 yield self.place(digest)
+
+    def _older(self, path: Path) -> bool:
+        try:
+            return path.stat().st_mtime < self._made
+        except OSError:
+            return False
