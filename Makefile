@@ -6,14 +6,18 @@ export OMP_NUM_THREADS := 1
 export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check bench bench-assess bench-attacks bench-defenses bench-modalities clean
+.PHONY: demo test test-slow check bench bench-assess bench-attacks bench-defenses bench-modalities clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.installed
 	$(BIN)/titer assess plans/quickstart.toml
 
 test: check
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
+# Faults of the guard at length: every kill point, thousands of mutated files. TITER_FULL=1 runs the whole length.
+test-slow: .venv/test.installed
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 check: .venv/test.installed
 	$(BIN)/ruff check .

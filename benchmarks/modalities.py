@@ -46,6 +46,7 @@ ASKED = (
     Asked(plan="quickstart", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="ecg", metric="balanced_accuracy", least=0.84, minutes=5),
     Asked(plan="expression", metric="balanced_accuracy", least=0.95, minutes=5),
+    Asked(plan="late-fusion", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="methylation", metric="balanced_accuracy", least=0.93, minutes=5),
     Asked(plan="genotypes", metric="balanced_accuracy", least=0.97, minutes=5),
     Asked(plan="notes", metric="balanced_accuracy", least=0.94, minutes=20),

@@ -83,10 +83,10 @@ def linear(seed: int = 3) -> nn.Module:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({}, "exactly one of network, estimator, onnx and endpoint: none is given"),
+        ({}, "exactly one of network, estimator, onnx, endpoint and huggingface: none is given"),
         (
             {"network": "mlp", "onnx": "a.onnx"},
-            "exactly one of network, estimator, onnx and endpoint: network and onnx are given",
+            "exactly one of network, estimator, onnx, endpoint and huggingface: network and onnx are given",
         ),
         ({"onnx": "a.onnx", "weights": "w.pt"}, "models.own.weights = 'w.pt' is not allowed with onnx"),
         ({"network": "mpl"}, "did you mean 'mlp'?"),
@@ -167,6 +167,15 @@ def test_given_moments_and_none(tmp_path: Path) -> None:
     assert given.provenance["build"] != raw.provenance["build"]
     per_channel = made(tmp_path, network="mlp", preprocess="standardize")
     assert json.loads(per_channel.provenance["build"])["preprocess"]["mean"] == pytest.approx([float(X.mean())])
+
+
+def test_each_row_by_its_own_values(tmp_path: Path) -> None:
+    model = made(tmp_path, network="mlp", preprocess="standardize-each")
+    assert model.net is not None
+    assert torch.allclose(model.logits(X), model.logits(0.5 * X + 30), atol=1e-4)
+    plain = torch.full_like(X[:1], 7.0).requires_grad_()
+    gradient = torch.autograd.grad(model.logits(plain)[0, 0], plain)[0]
+    assert bool(gradient.isfinite().all())
 
 
 def test_preprocessing_that_does_not_fit_the_data(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from titer.assess import sanity
 from titer.assess.agreement import ALARM, FAIL, NOT_APPLICABLE, PASS, Kind, compare_outcomes, confirmed
 from titer.assess.sanity import PROBES, probe
 from titer.core.model import Model
+from titer.threats.rules import MutableMask
 
 EPS = 6.0
 
@@ -105,6 +106,30 @@ def test_the_plans_longest_search_is_the_one_doubted():
 def test_a_masked_threat_need_not_reach_everyone(images, image_threat):
     results = _results(images.model, images, image_threat("linf", EPS, mask=True))
     assert results["success-reaches-100-percent-as-eps-grows"]["result"] == NOT_APPLICABLE
+
+
+def _one_half(images, image_threat, weight):
+    """Return the probes of a model that reads `weight` of the left half of each image, which alone may change."""
+    threat = image_threat("linf", EPS)
+    shape = images.test.x.shape[1:]
+    left = (torch.arange(shape[-1]) < shape[-1] // 2).expand(shape)
+    threat = replace(threat, domain=(*threat.domain, MutableMask(mask=left)))
+    reads = torch.where(left, weight, 1.0)
+    mean = images.test.x.mean(0)
+    model = Model(name="half", logits=lambda x: images.model.logits(mean + reads * (x - mean)))
+    return _results(model, images, threat)
+
+
+def test_a_model_that_is_blind_to_what_may_change_is_not_doubted_for_it(images, image_threat):
+    results = _one_half(images, image_threat, 0.0)
+    assert {one["result"] for one in results.values()} == {NOT_APPLICABLE}
+    assert "reads none of the values" in results["loss-rises-along-the-attack"]["message"]
+
+
+def test_a_model_that_reads_a_little_of_what_may_change_is_probed(images, image_threat):
+    results = _one_half(images, image_threat, 0.01)
+    assert results["gradients-not-zero"]["result"] == PASS
+    assert results["randomness-declared"]["result"] == PASS
 
 
 @pytest.mark.parametrize("access", ["scores", "decision"])

@@ -118,5 +118,5 @@ def test_values_without_an_end_are_refused():
     model = _network(7)
     x, y = _rows(model, 4)
     threat = _threat(2, (Box(low=0.0, high=float("inf")), whole_numbers()))
-    with pytest.raises(Incompatible, match="no end"):
+    with pytest.raises(Incompatible, match="a least and a largest one"):
         make_attack("substitution")(model, x, y, threat, rng=torch.Generator())

@@ -31,6 +31,15 @@ def test_it_is_no_weaker_than_any_attack_in_it(norm, images, image_threat):
     assert 0.0 < worst < 1.0
 
 
+def test_in_l0_it_is_no_weaker_than_substitution_or_the_others(images, image_threat):
+    threat, rows = image_threat("l0", 4.0), images.test.take(range(40))
+    worst = _robust({"name": "worst-case", "steps": 40}, images.model, rows, threat)
+    without = _robust({"name": "worst-case", "attacks": ("fmn", "jsma", "sparse-rs")}, images.model, rows, threat)
+    assert worst <= _robust({"name": "substitution", "tries": 8, "beam": 2}, images.model, rows, threat)
+    assert worst <= without
+    assert worst < 1.0
+
+
 def test_each_attack_gets_the_survivors_only(linear_model, free_threat):
     model = linear_model(torch.tensor([[1.0], [0.0]]))
     x, y = torch.tensor([[0.5], [0.9], [50.0]]), torch.zeros(3, dtype=torch.int64)

@@ -129,3 +129,13 @@ def test_a_model_without_a_network_is_refused_or_works(plugin, scene):
 def test_it_says_what_it_is(plugin):
     assert len(plugin.title) > 3
     assert "arXiv:" in plugin.paper or "10." in plugin.paper
+
+
+def test_what_can_be_kept_says_the_same_when_it_is_had_back_from_its_state(plugin, scene):
+    alarm = _fitted(plugin, scene)
+    if alarm.state is None:
+        pytest.skip(f"{plugin.name} cannot be kept")
+    detector = make_detector(_few(plugin))
+    blank = torch.zeros(1, *scene.test.x.shape[1:])
+    again = detector.restored(scene.model, {name: value.clone() for name, value in alarm.state.items()}, blank)
+    assert torch.equal(again.score(scene.test.x), alarm.score(scene.test.x))

@@ -14,7 +14,7 @@ from tests.modalities.dicom_files import dicom
 from tests.modalities.mutations import survives
 
 from titer.core.errors import SpecError
-from titer.modalities._archives import _read
+from titer.modalities._archives import fill
 from titer.modalities._dicom import read_dicom
 from titer.modalities._volumes import read_nifti, read_volume
 
@@ -56,6 +56,6 @@ def test_a_zip_of_images_with_damage(tmp_path: Path) -> None:
 
     def read(damaged: bytes) -> object:
         path.write_bytes(damaged)
-        return _read(path, ["a.jpg", "b.jpg"], 1, 8, "data file")
+        return fill(np.zeros((2, 1, 8, 8), np.uint8), path, ["a.jpg", "b.jpg"], "data file")
 
     assert survives(read, packed.getvalue(), SpecError) > 500

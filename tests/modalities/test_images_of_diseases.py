@@ -79,7 +79,7 @@ def test_an_archive_is_read_once_and_then_kept(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TITER_CACHE", str(tmp_path / "cache"))
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
     path = archive(tmp_path / "a.zip", {"a.png": pixels, "b.png": 255 - pixels})
-    found = read_archive(path, ["b.png", "a.png"], channels=1, side=8)
+    found = np.array(read_archive(path, ["b.png", "a.png"], channels=1, side=8))
     assert np.array_equal(found[1, 0], pixels)
     kept = list((tmp_path / "cache" / "images").iterdir())
     assert len(kept) == 1

@@ -258,3 +258,37 @@ def test_what_tells_the_classes_apart_stays_finite(write: Write) -> None:
     assert all(np.isfinite(apart))
     assert apart[0] > 100
     assert apart[1:3] == [0, 300]
+
+
+def test_each_block_is_a_rule_under_which_nothing_else_may_change(write: Write) -> None:
+    data = load(write(frame(genes=["a_1", "a_2", "b_1", "b_2"])), blocks={"first": "a_", "second": "b_"})
+    x = torch.from_numpy(X[:1]).float()
+    for column in range(4):
+        moved = x.clone()
+        moved[0, column] += 1.0
+        allowed = [name for name in ("first", "second") if bool(data.rules[name].contains(moved, x)[0])]
+        assert allowed == [("first", "second")[column // 2]]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "why"),
+    [
+        ({"first": "c_"}, "no column's name begins so"),
+        ({"cohort-range": "a_"}, "the name of another rule"),
+        ({"first": "a_", "second": "a_1"}, "a_1 would stand in first as well"),
+    ],
+)
+def test_a_block_that_is_none_is_refused(blocks: dict[str, str], why: str, write: Write) -> None:
+    assert why in refusal(write(frame(genes=["a_1", "a_2", "b_1", "b_2"])), blocks=blocks)
+
+
+def test_blocks_are_of_the_users_own_data() -> None:
+    with pytest.raises(SpecError, match=r"blocks and classes are not allowed without data\.file"):
+        load_data({"name": "expression", "blocks": {"first": "a_"}})
+
+
+def test_breast_cancers_have_two_modalities(titer_data: Path) -> None:  # noqa: ARG001 - its data are read
+    data = load_data("expression")
+    assert data.feature_names is not None
+    for name, count in (("mrna", 200), ("mirna", 184)):
+        assert int(data.rules[name].mask.sum()) == count  # type: ignore[attr-defined]

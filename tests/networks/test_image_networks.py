@@ -90,3 +90,14 @@ def test_features_agree_with_finite_differences() -> None:
     with torch.no_grad():
         ahead, behind = (_dermoscopy.features(x + sign * step * way).sum() for sign in (1, -1))
     assert float((ahead - behind) / (2 * step)) == pytest.approx(float(slope), rel=1e-3)
+
+
+def test_a_lesion_on_one_side_is_uneven_whichever_side_it_is_on() -> None:
+    even = torch.full((1, 1, 24, 24), 0.4)
+    lesion = even.clone()
+    lesion[..., 6:12, 3:8] = 0.9
+    plain, left, right = (torch.cat([one.flatten(1) for one in _gradients._asymmetry(x)], 1)
+                          for x in (even, lesion, lesion.flip(3)))  # fmt: skip
+    assert float(plain.max() - plain.min()) < 1e-6
+    assert float(left.max()) > 10 * float(plain.max())
+    assert torch.allclose(left, right, atol=1e-6)

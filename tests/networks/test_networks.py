@@ -83,6 +83,54 @@ def test_parts_that_are_not_the_row_are_refused(parts):
         make("networks", {"name": "late-fusion", "parts": parts})((8,), 2)
 
 
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_network_of_one_modality_is_blind_to_the_other(reads):
+    net = make("networks", {"name": "one-modality", "parts": [3, 5], "reads": reads})((8,), 2)
+    x = torch.randn(6, 8, requires_grad=True)
+    parts = torch.autograd.grad(net(x).sum(), x)[0].split([3, 5], dim=1)
+    assert [bool(part.abs().sum() > 0) for part in parts] == [reads == 1, reads == 2]
+
+
+def test_a_modality_that_is_not_there_cannot_be_read():
+    with pytest.raises(SpecError, match=r"reads = 3 is not allowed: 1 to 2"):
+        make("networks", {"name": "one-modality", "parts": [3, 5], "reads": 3})
+
+
+def test_of_two_equal_votes_one_that_is_certain_outvotes_the_other():
+    """Whoever owns one of two modalities reaches every answer, however sure the other branch is."""
+    net = make("networks", {"name": "late-fusion", "parts": [3, 5]})((8,), 2)
+    with torch.no_grad():
+        for branch, sure in zip(net.branches, ([50.0, -50.0], [-4.0, 4.0]), strict=True):
+            last = branch[-1]
+            last.weight.zero_()
+            last.bias.copy_(torch.tensor(sure))
+    assert net(torch.randn(5, 8)).argmax(1).tolist() == [0] * 5
+
+
+def test_the_state_of_a_site_is_half_way_at_the_threshold_and_has_a_slope_everywhere():
+    net = make("networks", {"name": "methylation-state", "threshold": 0.4, "softness": 0.05})((3,), 2)
+    x = torch.tensor([[0.0, 0.4, 1.0]], requires_grad=True)
+    states = net[0](x)
+    torch.testing.assert_close(states, (2 / (1 + torch.exp(-(x - 0.4) / 0.05)) - 1))
+    assert bool((torch.autograd.grad(states.sum(), x)[0] > 0).all())
+
+
+@pytest.mark.parametrize("ploidy", [1, 2, 4])
+def test_whole_dosages_are_one_hot_with_a_slope(ploidy):
+    net = make("networks", {"name": "dosage-states", "ploidy": ploidy})((ploidy + 1,), 2)
+    x = torch.arange(ploidy + 1.0).unsqueeze(0).requires_grad_()
+    states = net[0](x).view(ploidy + 1, ploidy + 1)
+    torch.testing.assert_close(states, torch.eye(ploidy + 1))
+    assert bool((torch.autograd.grad(states[:, 0].sum(), x)[0] != 0).all())
+
+
+@pytest.mark.parametrize("name", ["methylation-state", "dosage-states"])
+def test_the_network_behind_a_state_is_chosen(name):
+    net = make("networks", {"name": name, "branch": {"name": "mlp", "hidden": []}})((6,), 3)
+    assert net(torch.rand(2, 6)).shape == (2, 3)
+    assert len([one for one in net.modules() if isinstance(one, torch.nn.Linear)]) == 1
+
+
 @pytest.mark.parametrize("name", ["gene-cnn", "gene-transformer"])
 @pytest.mark.parametrize("genes", [5, 200, 5000])
 def test_networks_of_genes_take_any_number_of_them(name, genes):

@@ -15,7 +15,8 @@ from titer.core.record import ClinicalData, Samples
 Preprocess = Callable[[Tensor], Tensor]
 Setting = str | dict[str, list[float]] | None
 
-_NAMED = ("standardize", "unit", "none")
+_NAMED = ("standardize", "standardize-each", "unit", "none")
+_TINY = 1e-6
 _BY_KIND = {"image": "unit", "text": "none"}
 
 
@@ -38,6 +39,8 @@ def preprocessing(setting: Setting, data: ClinicalData, train: Samples, where: s
     chosen = setting or _BY_KIND.get(data.kind, "standardize")
     if chosen == "none":
         return lambda x: x, "none"
+    if chosen == "standardize-each":
+        return _each, "standardize-each"
     if chosen == "unit":
         if data.value_range is None:
             raise SpecError(f"{where} = 'unit' is not allowed: {data.name} has no value range; standardize or none is")
@@ -48,6 +51,12 @@ def preprocessing(setting: Setting, data: ClinicalData, train: Samples, where: s
     mean, sd = mean.view(shape), sd.view(shape)
     recorded = {"mean": mean.flatten().tolist(), "sd": sd.flatten().tolist()}
     return lambda x: (x - mean.to(x)) / sd.to(x), recorded
+
+
+def _each(x: Tensor) -> Tensor:
+    """Return x [N, C, ...] with each row at mean 0 and SD 1 over its own values, differentiable in a plain row too."""
+    variance, mean = torch.var_mean(x, dim=tuple(range(1, x.dim())), correction=0, keepdim=True)
+    return (x - mean) / (variance + _TINY).sqrt()
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor]:

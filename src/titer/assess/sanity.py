@@ -30,6 +30,9 @@ _CLIMB = {"name": "pgd", "steps": 10, "step": 0.1, "random_start": False}
 _GROWTH = 2.0
 _CROSSING = 2.0
 _DOUBLINGS = 12
+_BLIND = (
+    "the model reads none of the values that may change: exchanged between patients, they leave every score as it is"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +173,24 @@ def probe(
         return [_common(name, threat) | not_applicable(str(reason)) for name in PROBES]
     subject = Subject(model=model.limited(threat.access), x=x[right], y=y[right], threat=threat, seed=seed)
     subject = subject if usual is None else replace(subject, usual=usual)
+    if _unread(subject):
+        return [_common(name, threat) | not_applicable(_BLIND) for name in PROBES]
     return [_record(name, check, subject) for name, check in PROBES.items()]
+
+
+def _unread(subject: Subject) -> bool:
+    """Return whether the model is blind to what may change, as one is to the other modalities of a patient.
+
+    No gradient says so, as a hidden one is 0 too: other patients' values in their place do.
+    """
+    masks = [rule.mask for rule in subject.threat.domain if isinstance(rule, MutableMask)]
+    if not masks or subject.model.draw is not None or subject.model.access == "decision" or len(subject.y) < 2:
+        return False
+    others = subject.x.roll(1, dims=0)
+    for mask in masks:
+        others = torch.where(mask.to(subject.x.device), others, subject.x)
+    with torch.no_grad():
+        return torch.equal(subject.model.logits(others), subject.model.logits(subject.x))
 
 
 def _right(model: Model, x: Tensor, y: Tensor, threat: Threat, rng: torch.Generator) -> Tensor:

@@ -29,7 +29,7 @@ class SurrogatePlan(BaseModel):
 
     label: Annotated[str, Field(pattern=r"\S")]
     network: str | dict[str, Any]
-    preprocess: Literal["standardize", "unit", "none"] | dict[str, list[float]] | None = None
+    preprocess: Literal["standardize", "standardize-each", "unit", "none"] | dict[str, list[float]] | None = None
     data: Literal["same", "other-site", "stolen"] = "same"
     group: str | None = None
     values: Annotated[tuple[str, ...], Field(min_length=1)] | None = None

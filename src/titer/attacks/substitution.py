@@ -28,7 +28,7 @@ _VALUES = 2**24
     "substitution",
     paper="Ebrahimi, Rao, Lowd, Dou 2018, arXiv:1712.06751, eq. 10 and the beam search of section 3",
     threat_ids=("NISTAML.022", "AML.T0043.000"),
-    needs=Needs(norms=("l0",)),
+    needs=Needs(norms=("l0",), ends=True),
 )
 def substitution(*, tries: Count = 16, beam: Count = 4, refine: Natural = 1) -> Attack:
     """Gradient-guided substitution (HotFlip) of whole numbers: genotypes, small counts, codes.

@@ -34,8 +34,8 @@ def worst_case(
 
     Under gradient access: the fast minimum-norm attack, whose finds serve every budget of a family, then auto-PGD on
     the goal's loss and on the margin to each likely rival class, and random search, which no masked gradient hides
-    from. Under less access, and for l0, the attacks that can run there. The union over rows is the robust accuracy to
-    report.
+    from. Under less access, and for l0, the attacks that can run there; `substitution` is one where values have ends.
+    The union over rows is the robust accuracy to report.
 
     Args:
         steps: gradient steps of each attack.
@@ -62,4 +62,5 @@ def _ladder(steps: int, rivals: int, queries: int) -> tuple[dict[str, Any], ...]
         *aimed,
         {"name": "jsma"},
         *search,
+        {"name": "substitution", "tries": 8, "beam": 2},
     )

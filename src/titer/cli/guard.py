@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from titer.core.errors import SpecError
 from titer.core.extras import need
 
 guard = typer.Typer(no_args_is_help=True, help="Run the gateway that checks, watches and holds what is suspicious.")
@@ -42,8 +41,40 @@ def verify(folder: Folder) -> None:
     typer.echo(f"the audit chain is whole: {rows} rows")
 
 
-def absent(folder: Path) -> Path:
-    """Return a folder that `init` may fill: SpecError where something stands in it."""
-    if folder.exists() and any(folder.iterdir()):
-        raise SpecError(f"DIR = {str(folder)!r} is not empty: name a new folder")
-    return folder
+@guard.command()
+def check(folder: Folder) -> None:
+    """Check settings, keys, certificates, disk, database and peers: exit status 1 where something is wrong."""
+    from titer.guard.home import Home
+    from titer.guard.operate.check import problems
+
+    found = list(problems(Home(folder)))
+    for problem in found:
+        typer.echo(problem)
+    if found:
+        raise typer.Exit(1)
+    typer.echo("nothing is wrong")
+
+
+@guard.command()
+def backup(
+    folder: Folder,
+    out: Annotated[Path, typer.Option("--out", help="The file to write, such as guard.tar.gz.")],
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Put the keys in as well; the file is then as secret as they are.")
+    ] = False,
+) -> None:
+    """Back up a guard, running or not: settings, models, checkpoints, and the database where it is SQLite."""
+    from titer.guard.home import Home
+    from titer.guard.operate.backup import backup as write
+
+    typer.echo(f"{out}: {', '.join(write(Home(folder), out, with_keys=with_keys))}")
+
+
+@guard.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that `titer guard backup` wrote.")], folder: Folder
+) -> None:
+    """Unpack a backup into a new folder; then verify it."""
+    from titer.guard.operate.backup import restore as unpack
+
+    typer.echo(f"{unpack(file, folder).root}: restored; now titer guard verify {folder}")

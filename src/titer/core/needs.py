@@ -19,7 +19,7 @@ BALLS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """The least access, the norms, outputs and goals an attack knows, and whether it needs a mask, or notes."""
+    """The least access, the norms, outputs and goals an attack knows; whether it needs a mask, notes, or ends."""
 
     access: Access = "gradient"
     norms: tuple[Norm, ...] = BALLS
@@ -27,6 +27,7 @@ class Needs:
     any_error_only: bool = False
     mask: bool = False
     words: bool = False
+    ends: bool = False
 
     def describe(self) -> str:
         """Return what is needed as one line for the console."""
@@ -34,7 +35,9 @@ class Needs:
         goals = ["the goal any-error"] if self.any_error_only else []
         masks = ["a threat with a mask"] if self.mask else []
         notes = ["notes of words"] if self.words else []
-        return "; ".join([f"access {self.access}", f"norm {' or '.join(self.norms)}", *kinds, *goals, *masks, *notes])
+        ends = ["ends of every value"] if self.ends else []
+        needed = [f"access {self.access}", f"norm {' or '.join(self.norms)}", *kinds, *goals, *masks, *notes, *ends]
+        return "; ".join(needed)
 
     def refusal(self, name: str, threat: Threat, output: Output, access: Access) -> str | None:
         """Return why the attack `name` cannot run, or None; `access` is what the model gives at the most."""
@@ -51,6 +54,8 @@ class Needs:
             return f"{name} needs a threat with a mask: it says where the patch may lie"
         if self.words and not threat.worded:
             return f"{name} needs notes: rows of words with substitutes"
+        if self.ends and not threat.ended:
+            return f"{name} needs a domain that gives every value a least and a largest one"
         return None
 
     def refused(self, name: str, threat: Threat, model: Model) -> str | None:

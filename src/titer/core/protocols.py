@@ -167,12 +167,14 @@ class Alarm:
     """A fitted detector: `score` from raw inputs [N, ...] to float[N], the larger the more suspicious.
 
     `smooth` is a differentiable stand-in for an attacker who knows the detector and lowers its score: None where the
-    score is differentiable itself (then `score` is used). Neither changes the model.
+    score is differentiable itself (then `score` is used). Neither changes the model. `state` is all that was learned
+    from the clean data, so that the alarm can be kept in a file (`engine.alarm.Keepable`); None where it cannot.
     """
 
     name: str
     score: Logits
     smooth: Logits | None = None
+    state: Mapping[str, Tensor] | None = None
 
 
 class Detector(Protocol):

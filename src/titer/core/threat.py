@@ -158,6 +158,11 @@ class Threat:
         """Whether a rule says what each word of a note may become."""
         return any(callable(getattr(rule, "of", None)) for rule in self.domain)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the domain gives every value a least and a largest one."""
+        return any(getattr(rule, "finite", False) for rule in self.domain)
+
     def at(self, eps: float) -> Threat:
         """Return the same threat with another budget."""
         return replace(self, budget=self.budget.at(eps))

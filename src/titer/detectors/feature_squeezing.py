@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import Natural, detector
-from titer.core.protocols import Alarm, Detector, TrainingData
+from titer.core.protocols import Detector, TrainingData
 from titer.core.threat import Logits
-from titer.engine.alarm import fitted
+from titer.engine.alarm import Keepable, State
 from titer.engine.disagreement import l1_distance, reluctance
 from titer.engine.features import answers
 from titer.engine.squeezing import ends, fewer_levels, median
@@ -34,10 +34,15 @@ def feature_squeezing(*, bits: Annotated[int, Field(ge=0, le=16)] = 4, window: N
         window: places along each side that a median is taken of; 0 leaves this squeezer out.
     """
 
-    def run(model: Model, train: TrainingData, *, rng: Generator) -> Alarm:  # noqa: ARG001 - nothing is drawn
+    def learn(model: Model, train: TrainingData, rng: Generator) -> State:  # noqa: ARG001 - nothing is drawn
         if model.access == "decision":
             raise Incompatible("feature-squeezing compares probabilities, and this model gives decisions alone")
-        squeezers = _squeezers(train, bits, window)
+        low, high = ends(train.train.x, train.value_range)
+        _squeezers({"low": low, "high": high}, train.train.x, bits, window)
+        return {"low": low, "high": high}
+
+    def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, Logits]:
+        squeezers = _squeezers(state, like, bits, window)
 
         def hard(x: Tensor) -> Tensor:
             own = answers(model, x)
@@ -47,16 +52,15 @@ def feature_squeezing(*, bits: Annotated[int, Field(ge=0, le=16)] = 4, window: N
             own = answers(model, x)
             return torch.stack([reluctance(model.output, own, answers(model, one(x))) for one in squeezers]).amax(0)
 
-        return fitted("feature-squeezing", train.train.x, hard, soft)
+        return hard, soft
 
-    return run
+    return Keepable(name="feature-squeezing", learn=learn, watch=watch)
 
 
-def _squeezers(train: TrainingData, bits: int, window: int) -> list[Logits]:
-    x = train.train.x
+def _squeezers(state: State, x: Tensor, bits: int, window: int) -> list[Logits]:
     found: list[Logits] = []
     if bits:
-        low, high = ends(x, train.value_range)
+        low, high = state["low"], state["high"]
         found.append(lambda rows: fewer_levels(rows, bits, low.to(rows), high.to(rows)))
     if window > 1 and x.dim() > 2:
         found.append(lambda rows: median(rows, window))

@@ -9,8 +9,9 @@ from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.outputs import Output
 from titer.core.plugins import detector
-from titer.core.protocols import Alarm, Detector, TrainingData
-from titer.engine.alarm import fitted
+from titer.core.protocols import Detector, TrainingData
+from titer.core.threat import Logits
+from titer.engine.alarm import Keepable, State
 from titer.engine.features import answers
 
 
@@ -22,14 +23,17 @@ def low_confidence() -> Detector:
     distance of the least sure one from 0. The paper takes the largest probability, which float32 rounds to 1.
     """
 
-    def run(model: Model, train: TrainingData, *, rng: Generator) -> Alarm:  # noqa: ARG001 - nothing is drawn
+    def learn(model: Model, train: TrainingData, rng: Generator) -> State:  # noqa: ARG001 - there is nothing to learn
         if model.access == "decision":
             raise Incompatible("low-confidence reads scores, and this model gives decisions alone")
         if model.output not in ("classes", "labels"):
             raise Incompatible(f"low-confidence is of classes and findings, not of a {model.output}")
-        return fitted("low-confidence", train.train.x, lambda x: -_sureness(model.output, answers(model, x)))
+        return {}
 
-    return run
+    def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, None]:  # noqa: ARG001
+        return lambda x: -_sureness(model.output, answers(model, x)), None
+
+    return Keepable(name="low-confidence", learn=learn, watch=watch)
 
 
 def _sureness(output: Output, logits: Tensor) -> Tensor:

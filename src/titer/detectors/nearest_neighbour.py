@@ -11,9 +11,9 @@ from torch.nn import functional
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import Count, detector
-from titer.core.protocols import Alarm, Detector, TrainingData
+from titer.core.protocols import Detector, TrainingData
 from titer.core.threat import Logits
-from titer.engine.alarm import fitted, needs_rows, some
+from titer.engine.alarm import Keepable, State, needs_rows, some
 from titer.engine.features import answers, in_parts, penultimate
 
 _SMALLEST = 1e-12
@@ -37,19 +37,21 @@ def nearest_neighbour(
         rows: training rows that are kept, at most.
     """
 
-    def run(model: Model, train: TrainingData, *, rng: Generator) -> Alarm:  # noqa: ARG001 - nothing is drawn
+    def learn(model: Model, train: TrainingData, rng: Generator) -> State:  # noqa: ARG001 - nothing is drawn
         if measure == "labels" and model.output != "classes":
             raise Incompatible(f'measure = "labels" asks for one class a row, and the output is {model.output!r}')
         needs_rows("nearest-neighbour", train, neighbours + 1)
         part = some(train.train, rows)
         read = penultimate(model, part.x)
-        kept, y = functional.normalize(in_parts(read, part.x), dim=1), part.y
-        if measure == "distance":
-            return fitted("nearest-neighbour", part.x, lambda x: _distances(read, kept, x, neighbours)[0][:, -1])
-        hard, soft = _nonconformity(model, read, kept, y, neighbours)
-        return fitted("nearest-neighbour", part.x, hard, soft)
+        return {"kept": functional.normalize(in_parts(read, part.x), dim=1), "y": part.y}
 
-    return run
+    def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, Logits | None]:
+        read, kept = penultimate(model, like), state["kept"]
+        if measure == "distance":
+            return lambda x: _distances(read, kept, x, neighbours)[0][:, -1], None
+        return _nonconformity(model, read, kept, state["y"], neighbours)
+
+    return Keepable(name="nearest-neighbour", learn=learn, watch=watch)
 
 
 def _distances(read: Logits, kept: Tensor, x: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -10,12 +10,12 @@ from torch import Generator, Tensor
 from titer.core.errors import Incompatible
 from titer.core.model import Model
 from titer.core.plugins import Count, Positive, detector
-from titer.core.protocols import Alarm, Detector, TrainingData
+from titer.core.protocols import Detector, TrainingData
 from titer.core.threat import Logits
-from titer.engine.alarm import fitted
+from titer.engine.alarm import Keepable, State
 from titer.engine.disagreement import jensen_shannon, reluctance
 from titer.engine.features import answers
-from titer.training.autoencoder import Architecture, denoising_autoencoder
+from titer.training.autoencoder import Architecture, denoising_autoencoder, learned, restored
 
 Measure = Literal["error", "divergence"]
 
@@ -36,23 +36,28 @@ def reconstruction(
         width: of its network; see `titer.training.autoencoder`.
         noise: the largest standard deviation of its training's noise, in standard deviations of the data.
     """
+    shape = Architecture(width=width, noise=noise)
 
-    def run(model: Model, train: TrainingData, *, rng: Generator) -> Alarm:
+    def learn(model: Model, train: TrainingData, rng: Generator) -> State:
+        if measure == "divergence":
+            _needs_scores(model)
         seed = int(torch.randint(2**62, (1,), generator=rng))
-        shape = Architecture(width=width, noise=noise)
-        coder = denoising_autoencoder(train, seed=seed, architecture=shape, epochs=epochs)
-        if measure == "error":
-            return fitted("reconstruction", train.train.x, _error(coder, train.train.x))
-        hard, soft = _divergence(model, coder)
-        return fitted("reconstruction", train.train.x, hard, soft)
+        return learned(denoising_autoencoder(train, seed=seed, architecture=shape, epochs=epochs), train)
 
-    return run
+    def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, Logits | None]:
+        coder = restored(state, tuple(like.shape[1:]), shape)
+        return (_error(coder, state["spread"]), None) if measure == "error" else _divergence(model, coder)
+
+    return Keepable(name="reconstruction", learn=learn, watch=watch)
 
 
-def _error(coder: Model, x: Tensor) -> Logits:
+def _needs_scores(model: Model) -> None:
+    if model.access == "decision":
+        raise Incompatible('measure = "divergence" compares probabilities, and this model gives decisions alone')
+
+
+def _error(coder: Model, spread: Tensor) -> Logits:
     """Return the root mean square error of each row, in standard deviations of the training part."""
-    spread = x.std(0) if x.dim() == 2 else x.std()
-    spread = torch.where(spread > 0, spread, torch.ones_like(spread))
 
     def score(rows: Tensor) -> Tensor:
         error = (coder.logits(rows) - rows) / spread.to(rows)
@@ -62,13 +67,7 @@ def _error(coder: Model, x: Tensor) -> Logits:
 
 
 def _divergence(model: Model, coder: Model) -> tuple[Logits, Logits]:
-    """Return the divergence of the model's answers to input and reconstruction (section 4.2.2), and what evades it.
-
-    Raises:
-        Incompatible: the model gives decisions alone.
-    """
-    if model.access == "decision":
-        raise Incompatible('measure = "divergence" compares probabilities, and this model gives decisions alone')
+    """Return the divergence of the model's answers to input and reconstruction (section 4.2.2), and what evades it."""
 
     def hard(rows: Tensor) -> Tensor:
         own, other = answers(model, rows), answers(model, coder.logits(rows))

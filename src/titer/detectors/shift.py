@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Generator, Tensor
 
 from titer.core.model import Model
 from titer.core.plugins import Count, detector
-from titer.core.protocols import Alarm, Detector, TrainingData
+from titer.core.protocols import Detector, TrainingData
 from titer.core.threat import Logits
-from titer.engine.alarm import fitted, needs_rows, some
+from titer.engine.alarm import Keepable, State, needs_rows, some
 from titer.engine.features import in_parts, penultimate
 
 
@@ -24,18 +26,35 @@ def shift(*, rows: Count = 5000) -> Detector:
         rows: training rows that means and covariance are measured on, at most.
     """
 
-    def run(model: Model, train: TrainingData, *, rng: Generator) -> Alarm:  # noqa: ARG001 - nothing is drawn
+    def learn(model: Model, train: TrainingData, rng: Generator) -> State:  # noqa: ARG001 - nothing is drawn
         needs_rows("shift", train, 2)
         part = some(train.train, rows)
         read = penultimate(model, part.x)
         labels = part.y if model.output == "classes" else torch.zeros(len(part), dtype=torch.int64)
         far = mahalanobis(in_parts(read, part.x), labels)
-        return fitted("shift", part.x, lambda x: far(read(x)))
+        return {"whiten": far.whiten, "centres": far.centres}
 
-    return run
+    def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, None]:
+        read, far = penultimate(model, like), Distance(**state)
+        return lambda x: far(read(x)), None
+
+    return Keepable(name="shift", learn=learn, watch=watch)
 
 
-def mahalanobis(features: Tensor, y: Tensor) -> Logits:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distance:
+    """The squared distance of features to the nearest of `centres` [K, D], both whitened by `whiten` [D, D]."""
+
+    whiten: Tensor
+    centres: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Return float[N] for features [N, D]."""
+        away: Tensor = ((features @ self.whiten).unsqueeze(1) - self.centres).square().sum(2)
+        return away.amin(1)
+
+
+def mahalanobis(features: Tensor, y: Tensor) -> Distance:
     """Return the function from features [N, D] to the squared Mahalanobis distance to the nearest class mean, float[N].
 
     `features` [n, D] and their classes y int64[n] give means and the shared covariance.
@@ -51,10 +70,4 @@ def mahalanobis(features: Tensor, y: Tensor) -> Logits:
         wide.shape[1], dtype=wide.dtype, device=wide.device
     )
     whiten = torch.linalg.inv(torch.linalg.cholesky(matrix)).T.to(features)
-    centres = (means @ whiten.double()).to(features)
-
-    def far(rows: Tensor) -> Tensor:
-        away: Tensor = ((rows @ whiten).unsqueeze(1) - centres).square().sum(2)
-        return away.amin(1)
-
-    return far
+    return Distance(whiten=whiten.contiguous(), centres=(means @ whiten.double()).to(features))

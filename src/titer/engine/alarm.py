@@ -1,13 +1,41 @@
-"""How every detector gives back its alarm: held to the form of the rows that it was fitted on."""
+"""How every detector gives back its alarm: held to the form of the rows that it was fitted on, and kept in a file."""
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Generator, Tensor
 
 from titer.core.errors import Incompatible
+from titer.core.model import Model
 from titer.core.protocols import Alarm, TrainingData
 from titer.core.record import Samples
 from titer.core.threat import Logits
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keepable:
+    """A detector in two steps: what it learns from clean data, as tensors, and how it watches with nothing else.
+
+    `learn` raises Incompatible where it cannot work. `watch` takes the model, what was learned, and two rows or fewer
+    of the right shape whose values do not matter; it gives the score, and the stand-in for it where one is needed.
+    """
+
+    name: str
+    learn: Callable[[Model, TrainingData, Generator], State]
+    watch: Callable[[Model, State, Tensor], tuple[Logits, Logits | None]]
+
+    def __call__(self, model: Model, train: TrainingData, *, rng: Generator) -> Alarm:
+        """Return the detector fitted on the training part, with its state."""
+        return self.restored(model, self.learn(model, train, rng), train.train.x[:2])
+
+    def restored(self, model: Model, state: State, like: Tensor) -> Alarm:
+        """Return the alarm that a state was kept of; `like` [n, ...] is any row of the right shape."""
+        score, smooth = self.watch(model, state, like)
+        return replace(fitted(self.name, like, score, smooth), state=dict(state))
 
 
 def fitted(name: str, x: Tensor, score: Logits, smooth: Logits | None = None) -> Alarm:

@@ -13,8 +13,9 @@ from sqlalchemy import Engine
 from titer.guard.home import Home
 from titer.guard.keys import IDENTITY, Signer, read
 from titer.guard.settings import GuardSettings
-from titer.guard.store.database import connect, create
+from titer.guard.store.database import connect
 from titer.guard.store.journal import Journal
+from titer.guard.store.migrate import upgrade
 
 
 class Component(Protocol):
@@ -55,7 +56,10 @@ class Bell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Settings, keys and the database of one guard; `clock` gives seconds UTC and is a test's to turn."""
+    """Settings, keys and the database of one guard; `clock` gives seconds UTC and is a test's to turn.
+
+    `parts` are the components that run, for the readiness page.
+    """
 
     home: Home
     settings: GuardSettings
@@ -65,6 +69,7 @@ class Context:
     identity: bytes
     clock: Callable[[], float] = time.time
     bell: Bell = field(default_factory=Bell)
+    parts: list[Component] = field(default_factory=list)
 
     def close(self) -> None:
         """Write what is queued and let the database go."""
@@ -80,7 +85,7 @@ def opened(home: Home, settings: GuardSettings, clock: Callable[[], float] = tim
     """
     signer, identity = Signer(home.keys), read(home.keys / IDENTITY)
     engine = connect(home, settings.database)
-    create(engine)
+    upgrade(engine)
     return Context(
         home=home,
         settings=settings,

@@ -20,8 +20,16 @@ Maker = Callable[[Context], Component]
 
 
 def components() -> Sequence[Maker]:
-    """Return what makes each part, in the order in which they start; they stop in the opposite one."""
-    return ()
+    """Return what makes each part, in the order in which they start; they stop in the opposite one.
+
+    Who takes work starts before who gives it, and the keeper stops last, as it signs what the others wrote.
+    """
+    from titer.guard.deliver.component import Deliverer
+    from titer.guard.judge.component import Judge
+    from titer.guard.operate.keeper import Keeper
+    from titer.guard.receive.component import Receiver
+
+    return (Keeper, Deliverer, Judge, Receiver)
 
 
 class Service:
@@ -31,6 +39,7 @@ class Service:
         """Make the parts; none runs yet."""
         self.context = context
         self.parts = [make(context) for make in makers]
+        context.parts[:] = self.parts
 
     def start(self) -> None:
         """Start every part; where one cannot, those that run are stopped."""

@@ -56,6 +56,18 @@ class DICOMSettings(_Table):
     tls: TLSSettings | None = None
 
 
+class OIDCSettings(_Table):
+    """A login by OpenID Connect (code and PKCE); `roles` maps a value of `role_claim` to a role, others are refused."""
+
+    issuer: str
+    client_id: str
+    client_secret_file: Path | None = None
+    scopes: tuple[str, ...] = ("openid",)
+    name_claim: str = "sub"
+    role_claim: str = "roles"
+    roles: dict[str, Literal["admin", "radiologist", "reviewer", "auditor"]]
+
+
 class WebSettings(_Table):
     """The pages and interfaces over HTTP."""
 
@@ -64,10 +76,18 @@ class WebSettings(_Table):
     tls: TLSSettings | None = None
     session_minutes: int = Field(default=30, ge=1)
     max_upload_mib: int = Field(default=512, ge=1)
+    requests_per_minute: int = Field(default=3000, ge=1)
+    logins_per_minute: int = Field(default=10, ge=1)
+    oidc: OIDCSettings | None = None
 
 
 class DestinationSettings(_Table):
-    """Where objects or results go on to; `address` is host:port of an application entity, else a URL."""
+    """Where objects or results go on to; `address` is host:port of an application entity, else a URL.
+
+    `secret_file` holds a bearer token, of a webhook the key that signs its events. A transfer that fails is tried again
+    after a random part of `retry_seconds`, doubled each time up to `longest_pause_seconds`; it is given up after
+    `attempts` tries and `give_up_hours`. `failures_to_open` in a row close the way for a pause (circuit breaker).
+    """
 
     name: str
     kind: Literal["dicom", "dicomweb", "fhir", "webhook"]
@@ -76,11 +96,18 @@ class DestinationSettings(_Table):
     timeout_seconds: float = Field(default=30.0, gt=0)
     secret_file: Path | None = None
     tls: TLSSettings | None = None
+    attempts: int = Field(default=12, ge=1)
+    give_up_hours: float = Field(default=24.0, ge=0)
+    retry_seconds: float = Field(default=1.0, gt=0)
+    longest_pause_seconds: float = Field(default=300.0, gt=0)
+    failures_to_open: int = Field(default=5, ge=1)
 
     @model_validator(mode="after")
     def _named(self) -> DestinationSettings:
         if self.kind == "dicom" and self.ae_title is None:
             raise ValueError(f"{self.name}: a destination of kind dicom needs ae_title")
+        if self.kind == "webhook" and self.secret_file is None:
+            raise ValueError(f"{self.name}: a destination of kind webhook needs secret_file, the key that signs events")
         return self
 
 
@@ -100,6 +127,23 @@ class RouteSettings(_Table):
     budget_ms: int = Field(default=250, ge=1)
     quiet_seconds: float = Field(default=10.0, gt=0)
     deadline_seconds: float = Field(default=300.0, gt=0)
+
+
+class JudgeSettings(_Table):
+    """The process that holds a model and its detectors, and what the inference API lets one account ask.
+
+    `memory_mib` is what it may take beyond what it holds once the model is loaded. `queries_per_day` are rows of one
+    account to one model: whoever asks more may be copying the model (AML.T0024.002).
+    """
+
+    timeout_seconds: float = Field(default=30.0, gt=0)
+    start_seconds: float = Field(default=120.0, gt=0)
+    memory_mib: int = Field(default=2048, ge=64)
+    batch: int = Field(default=32, ge=1)
+    batch_ms: float = Field(default=0.0, ge=0)
+    sampled: int = Field(default=8, ge=1)
+    requests_per_minute: int = Field(default=600, ge=1)
+    queries_per_day: int = Field(default=20_000, ge=1)
 
 
 class SpoolSettings(_Table):
@@ -124,6 +168,7 @@ class GuardSettings(_Table):
     database: str = "sqlite:///guard.db"
     dicom: DICOMSettings = DICOMSettings()
     web: WebSettings = WebSettings()
+    judge: JudgeSettings = JudgeSettings()
     spool: SpoolSettings = SpoolSettings()
     audit: AuditSettings = AuditSettings()
     routes: tuple[RouteSettings, ...] = ()

@@ -25,23 +25,30 @@ _VERSION = 1
 def read_archive(path: Path, names: Sequence[str], *, channels: int, side: int, where: str = "data file") -> np.ndarray:
     """Return uint8[N, channels, side, side]: the named members of a zip archive in order, resized.
 
-    One member is in memory at a time. The result is kept in the user's cache under the digest of the archive.
+    One member is in memory at a time: what is returned is a file in the user's cache, mapped, and kept there under the
+    digest of the archive.
 
     Raises:
         SpecError: no archive, a name that is not in it, a damaged member: all of them, by name.
     """
     if not path.is_file():
         raise SpecError(f"{where} = {str(path)!r}: no such file")
-    kept = _kept_at(path, names, channels, side)
-    found = _kept(kept, (len(names), channels, side, side))
+    kept, shape = _kept_at(path, names, channels, side), (len(names), channels, side, side)
+    found = _kept(kept, shape)
     if found is None:
-        found = _read(path, names, channels, side, where)
-        _keep(kept, found)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(f".{os.getpid()}.part")  # two workers may read at once; the last one's file stays
+        try:
+            fill(np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape), path, names, where)
+            found = np.load(part, mmap_mode="r", allow_pickle=False)
+            part.replace(kept)
+        finally:
+            part.unlink(missing_ok=True)
     return found
 
 
-def _read(path: Path, names: Sequence[str], channels: int, side: int, where: str) -> np.ndarray:
-    pictures = np.zeros((len(names), channels, side, side), dtype=np.uint8)
+def fill(pictures: np.ndarray, path: Path, names: Sequence[str], where: str) -> None:
+    """Write the named members into `pictures`, uint8[N, channels, side, side]; SpecError as of `read_archive`."""
     broken = []
     try:
         archive = zipfile.ZipFile(path)
@@ -50,14 +57,13 @@ def _read(path: Path, names: Sequence[str], channels: int, side: int, where: str
     with archive:
         for row, name in enumerate(names):
             try:
-                pictures[row] = _member(archive, name, channels, side)
+                pictures[row] = _member(archive, name, *pictures.shape[1:3])
             except ValueError as reason:
                 broken.append(f"{name} ({reason})")
     if broken:
         raise SpecError(
             f"{where} = {str(path)!r}: {len(broken)} of {len(names)} images cannot be read: {listed(broken)}"
         )
-    return pictures
 
 
 def _member(archive: zipfile.ZipFile, name: str, channels: int, side: int) -> np.ndarray:
@@ -90,17 +96,9 @@ def _kept_at(path: Path, names: Sequence[str], channels: int, side: int) -> Path
 
 
 def _kept(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return what was kept, or None where there is nothing of this shape: a damaged file is read anew."""
+    """Return what was kept, mapped, or None where there is nothing of this shape: a damaged file is read anew."""
     try:
-        found = np.load(path, allow_pickle=False)
+        found: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
     return found if found.shape == shape and found.dtype == np.uint8 else None
-
-
-def _keep(path: Path, pictures: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")  # two workers may read at once; the last one's file stays
-    with part.open("wb") as stream:
-        np.save(stream, pictures, allow_pickle=False)
-    part.replace(path)

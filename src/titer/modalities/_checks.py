@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from titer.core.errors import SpecError, unknown
 from titer.core.record import ClinicalData, Samples
+from titer.core.threat import Region
 from titer.modalities._truths import unlearnable, untellable
 
 MISSING = "unknown"
@@ -17,6 +19,9 @@ _AGE_BANDS = ((18, "0-17"), (40, "18-39"), (65, "40-64"), (200, "65+"))
 _SHOWN = 10
 PARTS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 """What a data set may call its parts, and what they are called here."""
+
+_PIECE = 4 * 2**20
+"""Bytes of rows that are checked at once: a check of all rows would need as much memory as the data."""
 
 _LIKE_PATIENT = {"patient", "patients", "patientid", "patientids", "subject", "subjectid"}
 
@@ -73,6 +78,13 @@ def samples(
     )
 
 
+def failing(holds: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> list[int]:
+    """Return the rows of x [N, ...] where `holds`, [n, ...] -> bool[n], is False; a few rows are checked at a time."""
+    rows = max(1, _PIECE // max(1, x[:1].numel() * x.element_size()))
+    pieces = (holds(piece) for piece in x.split(rows))
+    return [place * rows + row for place, piece in enumerate(pieces) for row in _rows(~piece)]
+
+
 def checked(data: ClinicalData, where: str = "data") -> ClinicalData:
     """Return the data, or raise one SpecError that lists everything wrong with it."""
     problems: list[str] = []
@@ -97,15 +109,19 @@ def _part_problems(data: ClinicalData, part: Samples, where: str) -> list[str]:
     twice = sorted(one for one, count in Counter(part.ids).items() if count > 1)
     if twice:
         problems.append(f"{where} holds sample ids twice: {listed(twice)}")
-    broken = [part.ids[i] for i in _rows(~part.x.flatten(1).isfinite().all(1))]
+    broken = [part.ids[i] for i in failing(lambda x: x.flatten(1).isfinite().all(1), part.x)]
     if broken:
         problems.append(f"{where} has values that are NaN or infinite in {listed(broken)}; allowed are finite numbers")
         return problems
     for rule in data.domain:
-        outside = [part.ids[i] for i in _rows(~rule.contains(part.x, part.x))]
+        outside = [part.ids[i] for i in failing(partial(_within, rule), part.x)]
         if outside:
             problems.append(f"{where} breaks its own domain rule '{rule.describe()}' in {listed(outside)}")
     return problems
+
+
+def _within(rule: Region, x: torch.Tensor) -> torch.Tensor:
+    return rule.contains(x, x)
 
 
 def _rows(mask: torch.Tensor) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ _MOST_BYTES = 512 * 2**20
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _META = 64 * 1024
 """Bytes that the file's own header is in."""
+
+_NONE = np.empty((0, 0), dtype=np.float32)
+"""A slice's values once the volume holds them."""
 
 _REASON_LENGTH = 80
 _OFF_GRID = 0.01
@@ -68,20 +71,42 @@ def read_series(files: Sequence[tuple[str, bytes | Path]]) -> tuple[np.ndarray, 
         ValueError: a file that cannot be read, several series, other geometry, slices at one place or missing ones;
             the message names the files.
     """
-    slices = []
-    for name, source in files:
+    slices: list[tuple[str, Slice]] = []
+    volume = np.empty((0, 0, 0), dtype=np.float32)
+    for place, (name, source) in enumerate(files):
         try:
-            slices.append((name, read_dicom(source)))
+            one = read_dicom(source)
         except ValueError as reason:
             raise ValueError(f"{name}: {reason}") from None
+        if not slices:
+            volume = np.empty((len(files), *one.values.shape), dtype=np.float32)
+        if one.values.shape == volume.shape[1:]:
+            volume[place] = one.values
+        slices.append((name, replace(one, values=_NONE)))
     if not slices:
         raise ValueError("no DICOM files: at least one is needed")
     _check_series(slices)
-    placed = sorted(slices, key=lambda pair: _place(pair[1]))
+    order = sorted(range(len(slices)), key=lambda place: _place(slices[place][1]))
+    placed = [slices[place] for place in order]
     _check_places(placed)
+    _arrange(volume, order)
     ranges = [one.value_range for _, one in placed]
-    value_range = (min(low for low, _ in ranges), max(high for _, high in ranges))
-    return np.stack([one.values for _, one in placed]), value_range
+    return volume, (min(low for low, _ in ranges), max(high for _, high in ranges))
+
+
+def _arrange(volume: np.ndarray, order: Sequence[int]) -> None:
+    """Put slice `order[i]` of a volume [D, H, W] at place i, cycle by cycle: no second volume."""
+    done = set[int]()
+    for start in range(len(order)):
+        if start in done:
+            continue
+        first, at = volume[start].copy(), start
+        while order[at] != start:
+            volume[at] = volume[order[at]]
+            done.add(at)
+            at = order[at]
+        volume[at] = first
+        done.add(at)
 
 
 def _content(path: Path) -> bytes:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -14,6 +18,8 @@ from titer.core.errors import SpecError
 from titer.core.places import cache_directory
 
 Arrays = dict[str, np.ndarray]
+_LARGE = 2**18
+"""Bytes of an array above which it is mapped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +95,8 @@ def catalogue() -> dict[str, tuple[DataFile, ...]]:
 def read_npz(path: Path, where: str) -> Arrays:
     """Return every array of an .npz file. Python objects are refused: to unpickle one is to run it.
 
+    Large arrays are unpacked to a nameless file in the user's cache and mapped: what was not read takes no memory.
+
     Raises:
         SpecError: no such file, a damaged one, or one that holds more than numbers and text.
     """
@@ -100,7 +108,7 @@ def read_npz(path: Path, where: str) -> Arrays:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
             for name in file.files if isinstance(file, NpzFile) else ():  # a lone array (.npy) has no names
-                content[name] = file[name]
+                content[name] = _member(file, name)
     except Exception as error:  # noqa: BLE001 - a damaged file makes zipfile and NumPy raise a dozen kinds of error
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         what = f"its array {name!r}" if name else "it"
@@ -109,3 +117,32 @@ def read_npz(path: Path, where: str) -> Arrays:
             "not of Python objects: nothing is unpickled"
         ) from None
     return content
+
+
+def scratch(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """Return an array to fill; a large one is a nameless file in the user's cache, mapped."""
+    if int(np.prod(shape, dtype=object)) * kind.itemsize <= _LARGE:
+        return np.empty(shape, kind)
+    place = cache_directory()
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=place) as file:
+        return np.memmap(file, dtype=kind, mode="w+", shape=shape)
+
+
+def _member(file: NpzFile, name: str) -> np.ndarray:
+    """Return one array; ValueError where there is no room for it, and whatever NumPy raises for a damaged one."""
+    archive = cast("zipfile.ZipFile", file.zip)  # None only once the file is closed
+    packed = next((one for one in archive.infolist() if one.filename == f"{name}.npy"), None)
+    if packed is None or packed.file_size <= _LARGE:
+        return file[name]
+    place = cache_directory()
+    place.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(place).free
+    if packed.file_size > free:
+        raise ValueError(f"needs {packed.file_size} bytes in {str(place)!r}, where {free} are free")
+    with tempfile.NamedTemporaryFile(dir=place, suffix=".npy") as unpacked:
+        with archive.open(packed) as stream:
+            shutil.copyfileobj(stream, unpacked, _LARGE)
+        unpacked.flush()
+        found: np.ndarray = np.load(unpacked.name, mmap_mode="c", allow_pickle=False)
+    return found

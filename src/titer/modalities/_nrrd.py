@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import zlib
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -31,15 +33,16 @@ def read_nrrd(path: Path) -> np.ndarray:
     Raises:
         ValueError: no NRRD file, a header that is not understood, or data cut short; the message names the field.
     """
-    with path.open("rb") as stream:
-        content = stream.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
+    if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"has more than {_MOST_BYTES} bytes")
-    if not content.startswith(b"NRRD000"):
-        raise ValueError("no NRRD file: it does not begin with 'NRRD000'")
-    end, skipped = _header_end(content)
-    fields = _fields(content[:end])
-    return _values(fields, content[skipped:])
+    with path.open("rb") as stream:
+        start = stream.read(_LONGEST_HEADER + 4)
+        if not start.startswith(b"NRRD000"):
+            raise ValueError("no NRRD file: it does not begin with 'NRRD000'")
+        end, skipped = _header_end(start)
+        fields = _fields(start[:end])
+        stream.seek(skipped)
+        return _values(fields, stream)
 
 
 def _header_end(content: bytes) -> tuple[int, int]:
@@ -63,7 +66,7 @@ def _fields(header: bytes) -> dict[str, str]:
     return fields
 
 
-def _values(fields: dict[str, str], data: bytes) -> np.ndarray:
+def _values(fields: dict[str, str], stream: BinaryIO) -> np.ndarray:
     absent = [name for name in ("type", "dimension", "sizes", "encoding") if name not in fields]
     if absent:
         raise ValueError(f"its header lacks {', '.join(absent)}")
@@ -75,11 +78,24 @@ def _values(fields: dict[str, str], data: bytes) -> np.ndarray:
     needed = int(np.prod(sizes, dtype=object)) * kind.itemsize
     if not 0 < needed <= _MOST_BYTES:
         raise ValueError(f"sizes: {fields['sizes'][:40]} claims {needed} bytes, allowed are 1 to {_MOST_BYTES}")
-    raw = _decoded(data, fields["encoding"].lower(), needed)
-    if len(raw) < needed:
-        raise ValueError(f"is cut short: {needed} bytes are needed, {len(raw)} are there")
     # The first axis varies fastest, so that the last one comes first here.
-    values = np.frombuffer(raw[:needed], dtype=kind).reshape(sizes[::-1])
+    values = np.empty(sizes[::-1], dtype=np.float32)
+    with _decoded(stream, fields["encoding"].lower()) as data:
+        for place in range(len(values)):
+            values[place] = _plane(data, kind, values.shape[1:])
+    return values
+
+
+def _plane(data: BinaryIO, kind: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the next values, float32 of `shape`; never more is read than they need, whatever the stream holds."""
+    needed = int(np.prod(shape, dtype=object)) * kind.itemsize
+    try:
+        raw = data.read(needed)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"its gzip data are damaged or cut short: {str(error)[:60]}") from None
+    if len(raw) < needed:
+        raise ValueError(f"is cut short: {needed} bytes are needed for each of its planes, the last one has {len(raw)}")
+    values = np.frombuffer(raw, dtype=kind).reshape(shape)
     if kind.kind == "f" and not np.isfinite(values).all():
         raise ValueError("holds values that are NaN or infinite")
     with np.errstate(over="ignore"):
@@ -108,13 +124,9 @@ def _sizes(fields: dict[str, str]) -> list[int]:
     return [int(word) for word in words]
 
 
-def _decoded(data: bytes, encoding: str, needed: int) -> bytes:
+def _decoded(stream: BinaryIO, encoding: str) -> BinaryIO:
     if encoding == "raw":
-        return data
+        return stream
     if encoding not in ("gzip", "gz"):
         raise ValueError(f"encoding: {encoding[:40]}, allowed are raw and gzip")
-    try:
-        # No more than the header says, whatever the stream holds: a few bytes can unpack to gigabytes.
-        return zlib.decompressobj(wbits=31).decompress(data, needed)
-    except zlib.error as error:
-        raise ValueError(f"its gzip data are damaged: {str(error)[:60]}") from None
+    return cast("BinaryIO", gzip.GzipFile(fileobj=stream))

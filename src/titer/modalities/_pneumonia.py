@@ -1,14 +1,14 @@
-"""PneumoniaMNIST's file: two modalities read it."""
+"""PneumoniaMNIST: two modalities read it and ask it different questions."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from titer.core.errors import SpecError
-from titer.core.record import Samples
-from titer.modalities._checks import samples
-from titer.modalities._files import DataFile, read_npz
-from titer.modalities._images import RANGES
+from titer.core.record import ClinicalData, Samples
+from titer.modalities._checks import checked, samples
+from titer.modalities._files import DataFile, fetch, read_npz
+from titer.modalities._images import RANGES, grey_box, image_units
 
 FILE = DataFile(
     place="chest_xray/pneumoniamnist_28.npz",
@@ -22,7 +22,27 @@ _SHAPE = (28, 28)
 _PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def pneumonia_parts(path: Path) -> dict[str, Samples]:
+def pneumonia(name: str, title: str, classes: tuple[str, str]) -> ClinicalData:
+    """Return the published data with its own test part; `classes` are what no pneumonia and pneumonia are called."""
+    return checked(
+        ClinicalData(
+            name=name,
+            title=title,
+            kind="image",
+            source=SOURCE,
+            licence=FILE.licence,
+            classes=classes,
+            positive=1,
+            pool=None,
+            fixed=_parts_of(fetch(FILE)),
+            domain=(grey_box(RANGE),),
+            units=image_units(RANGE),
+            value_range=RANGE,
+        )
+    )
+
+
+def _parts_of(path: Path) -> dict[str, Samples]:
     """Return the three parts of the file; the release names no patients, so each image is its own."""
     content = read_npz(path, "data file")
     kinds = [(short, content.get(f"{short}_images"), content.get(f"{short}_labels")) for short in _PARTS]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import io
 import warnings
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from titer.modalities._nrrd import read_nrrd
 ENDINGS = (".nii", ".nii.gz", ".nrrd")
 _MOST_BYTES = 512 * 2**20
 _AXES = 3
+_MAGIC = 348
 
 
 def read_volume(path: Path) -> np.ndarray:
@@ -46,22 +45,31 @@ def read_nifti(path: Path) -> np.ndarray:
         ValueError: no NIfTI file, cut short, or claiming an absurd size.
     """
     nibabel = need("nibabel", "imaging")
-    content = _content(path)
-    with warnings.catch_warnings():
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"has more than {_MOST_BYTES} bytes")
+    with _unpacked(path) as stream, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = _image(nibabel, content)
-            shape = _three_axes(image.shape)
-            values = np.asarray(image.dataobj, dtype=np.float64).reshape(shape)
+            image = _image(nibabel, stream)
+            return _planes(image.dataobj, _three_axes(image.shape))
         except ValueError:
             raise
         except Exception as error:  # noqa: BLE001 - a damaged file makes nibabel raise a dozen kinds of error
             reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
             raise ValueError(f"damaged or cut short: {reason}") from None
-        single = values.astype(np.float32)
-    if not np.isfinite(single).all():
-        raise ValueError("holds values that are NaN or infinite")
-    return np.ascontiguousarray(single.transpose(2, 1, 0))
+
+
+def _planes(stored: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return float32[D, H, W] of what is stored as [W, H, D], read plane by plane."""
+    if stored.offset > _MOST_BYTES:
+        raise ValueError(f"its values begin at byte {stored.offset}, allowed are {_MOST_BYTES}")
+    volume = np.empty(shape[::-1], dtype=np.float32)
+    for place in range(len(volume)):
+        plane = np.asarray(stored[:, :, place], dtype=np.float64).reshape(shape[:2]).astype(np.float32)
+        if not np.isfinite(plane).all():
+            raise ValueError("holds values that are NaN or infinite")
+        volume[place] = plane.T
+    return volume
 
 
 def _three_axes(claimed: Sequence[int]) -> tuple[int, ...]:
@@ -75,27 +83,19 @@ def _three_axes(claimed: Sequence[int]) -> tuple[int, ...]:
     return shape
 
 
-def _content(path: Path) -> bytes:
-    """Return the file's bytes, unpacked, and no more of them than any volume has."""
+def _unpacked(path: Path) -> BinaryIO:
+    """Return a stream of the file's bytes, unpacked as they are read."""
     with path.open("rb") as stream:
-        packed = stream.read(_MOST_BYTES + 1)
-    if packed[:2] != b"\x1f\x8b":
-        unpacked = packed
-    else:
-        try:
-            with gzip.open(io.BytesIO(packed)) as stream:
-                unpacked = stream.read(_MOST_BYTES + 1)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"its gzip data are damaged or cut short: {str(error)[:60]}") from None
-    if len(unpacked) > _MOST_BYTES:
-        raise ValueError(f"has more than {_MOST_BYTES} bytes")
-    return unpacked
+        packed = stream.read(2) == b"\x1f\x8b"
+    return cast("BinaryIO", gzip.open(path)) if packed else path.open("rb")
 
 
-def _image(nibabel: Any, content: bytes) -> Any:
-    """Return the lazy image of a NIfTI-1 or NIfTI-2 file by its magic number; nothing is decoded."""
+def _image(nibabel: Any, stream: BinaryIO) -> Any:
+    """Return the lazy image of a NIfTI-1 or NIfTI-2 file by its magic number; no value is decoded."""
     kinds = {b"n+1\0": "Nifti1Image", b"n+2\0": "Nifti2Image"}
+    start = stream.read(_MAGIC)
     for magic, kind in kinds.items():
-        if content[344:348] == magic or content[4:8] == magic:
-            return getattr(nibabel, kind).from_bytes(content)
+        if start[344:348] == magic or start[4:8] == magic:
+            stream.seek(0)
+            return getattr(nibabel, kind).from_stream(stream)
     raise ValueError("no NIfTI file: its magic number is neither n+1 nor n+2")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -22,13 +23,14 @@ from titer.modalities._checks import (
     class_names,
     class_numbers,
     divided,
+    failing,
     listed,
     part_names,
     positive_class,
     refuse,
     samples,
 )
-from titer.modalities._files import Arrays, read_npz
+from titer.modalities._files import Arrays, read_npz, scratch
 from titer.modalities._images import RANGES, grey_box, image_units
 from titer.modalities._truths import Truths, check_names, check_task, findings, mask, value
 from titer.threats.rules import Box
@@ -132,13 +134,18 @@ def _read_rows(content: Arrays, classes: tuple[str, ...] | None, task: Output) -
     if blocks:
         _check_medmnist(content, blocks)
         found = [_block(content, prefix, task) for prefix in _PREFIXES]
-        block = {key: np.concatenate([one[key] for one in found]) for key in _shared_keys(found)}
+        block = {key: _joined([one[key] for one in found]) for key in _shared_keys(found)}
         block["split"] = np.repeat([PARTS[p[:-1]] for p in _PREFIXES], [len(one["x"]) for one in found])
         ids = [f"{p}{i:05d}" for p, one in zip(_PREFIXES, found, strict=True) for i in range(len(one["x"]))]
     else:
         block = _block(content, "", task)
         ids = [f"row_{i:05d}" for i in range(len(block["x"]))]
     return _assembled(block, ids, classes, task)
+
+
+def _joined(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the blocks as one array, mapped where it is large, so that memory does not hold both."""
+    return np.concatenate(blocks, out=scratch((sum(map(len, blocks)), *blocks[0].shape[1:]), np.result_type(*blocks)))
 
 
 def _check_medmnist(content: Arrays, blocks: list[str]) -> None:
@@ -254,11 +261,11 @@ def _limits(rows: _Rows, value_range: tuple[float, float] | None) -> tuple[float
         if rows.kind == "table":
             return None
         raise SpecError(f"data.value_range is missing: {rows.stored} images need it, as in value_range = [0.0, 1.0]")
-    flat = rows.samples.x.flatten(1)
-    outside = ((flat < limits[0]) | (flat > limits[1])).any(1).nonzero().flatten().tolist()
+    outside = failing(lambda x: ~((x < limits[0]) | (x > limits[1])).flatten(1).any(1), rows.samples.x)
     if outside:
+        flat = rows.samples.x[outside]
         named = listed([rows.samples.ids[i] for i in outside])
-        span = f"{float(flat[outside].min()):g} to {float(flat[outside].max()):g}"
+        span = f"{float(flat.min()):g} to {float(flat.max()):g}"
         raise SpecError(
             f"data.value_range = {list(limits)!r} does not hold in {len(outside)} rows ({named}), "
             f"whose values are {span}"

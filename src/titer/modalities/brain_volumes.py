@@ -14,7 +14,7 @@ import torch
 from titer.core.errors import SpecError
 from titer.core.plugins import Count, modality
 from titer.core.protocols import Modality
-from titer.core.record import ClinicalData, Samples
+from titer.core.record import ClinicalData
 from titer.core.threat import Region
 from titer.modalities._checks import PARTS, check_patients, checked, listed, refuse, samples
 from titer.modalities._files import DataFile, fetch
@@ -66,13 +66,16 @@ def brain_volumes(
         raise SpecError("data.folder and data.labels: both are needed for your own volumes, or none")
 
     def load() -> ClinicalData:
-        parts: dict[str, list[_Rows]] = {"train": [], "validation": [], "test": []}
+        parts: dict[str, _Rows] = {}
         limits = []
         for entry in _published() if folder is None or labels is None else _own(Path(folder), Path(labels)):
             pair = _read(entry, side)
             limits.append((float(pair.volume.min()), float(pair.volume.max())))
             for part, rows in _cut(pair, entry, view):
-                parts[part].append(rows)
+                if part in parts:
+                    parts[part].add(rows)
+                else:
+                    parts[part] = rows.owned()
         value_range = (min(low for low, _ in limits), max(high for _, high in limits))
         return checked(_data(parts, view, value_range, folder))
 
@@ -100,10 +103,25 @@ class _Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Rows:
+    """Rows of one part: those of its next volume are added in place, so that nothing is held twice."""
+
     x: np.ndarray
     y: np.ndarray
     ids: list[str]
     patients: list[str]
+
+    def owned(self) -> _Rows:
+        """Return the rows in memory of their own, which can grow."""
+        return _Rows(x=self.x.copy(), y=self.y.copy(), ids=[*self.ids], patients=[*self.patients])
+
+    def add(self, more: _Rows) -> None:
+        """Append the rows of `more`."""
+        count = len(self.ids)
+        for own, other in ((self.x, more.x), (self.y, more.y)):
+            own.resize((count + len(other), *own.shape[1:]), refcheck=False)
+            own[count:] = other
+        self.ids.extend(more.ids)
+        self.patients.extend(more.patients)
 
 
 def _published() -> list[_Entry]:
@@ -210,13 +228,14 @@ def _held_back(y: np.ndarray, gap: int) -> np.ndarray:
     return held
 
 
-def _data(
-    parts: dict[str, list[_Rows]], view: str, value_range: tuple[float, float], folder: str | None
-) -> ClinicalData:
-    absent = [part for part, rows in parts.items() if not rows]
+def _data(parts: dict[str, _Rows], view: str, value_range: tuple[float, float], folder: str | None) -> ClinicalData:
+    absent = [part for part in ("train", "validation", "test") if part not in parts]
     if absent:
         raise SpecError(f"data.split names no volume {listed(absent)}; all of train, validation, test are needed")
-    fixed = {part: _joined(rows) for part, rows in parts.items()}
+    fixed = {
+        part: samples(parts[part].x, parts[part].y, ids=parts[part].ids, patients=parts[part].patients)
+        for part in ("train", "validation", "test")
+    }
     rules: dict[str, Region] = {"inside-brain": inside_brain(), "outside-brain": outside_brain()}
     if view == "blocks":
         rules = {"one-slice": one_slice(fixed["train"].x.shape[1:])}
@@ -237,15 +256,6 @@ def _data(
         value_range=value_range,
         output="mask" if view == "slices" else "classes",
         rules=rules,
-    )
-
-
-def _joined(rows: list[_Rows]) -> Samples:
-    return samples(
-        np.concatenate([one.x for one in rows]),
-        np.concatenate([one.y for one in rows]),
-        ids=[name for one in rows for name in one.ids],
-        patients=[patient for one in rows for patient in one.patients],
     )
 
 

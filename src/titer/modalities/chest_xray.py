@@ -8,10 +8,7 @@ from titer.core.errors import SpecError
 from titer.core.plugins import Count, make_modality, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData
-from titer.modalities._checks import checked
-from titer.modalities._files import fetch
-from titer.modalities._images import grey_box, image_units
-from titer.modalities._pneumonia import FILE, RANGE, SOURCE, pneumonia_parts
+from titer.modalities._pneumonia import FILE, pneumonia
 from titer.threats.anatomy import edges
 
 FILES = (FILE,)
@@ -37,27 +34,11 @@ def chest_xray(
     own = {"name": "image-folder", "folder": folder, "labels": labels, **({"size": size} if size else {})}
 
     def load() -> ClinicalData:
-        data = _published() if folder is None else replace(make_modality(own)(), name="chest-xray")
+        if folder is None:
+            title = "Paediatric chest X-rays (PneumoniaMNIST)"
+            data = pneumonia("chest-xray", title, ("normal", "pneumonia"))
+        else:
+            data = replace(make_modality(own)(), name="chest-xray")
         return replace(data, rules={"bones-and-edges": edges()})
 
     return load
-
-
-def _published() -> ClinicalData:
-    path = fetch(FILES[0])
-    return checked(
-        ClinicalData(
-            name="chest-xray",
-            title="Paediatric chest X-rays (PneumoniaMNIST)",
-            kind="image",
-            source=SOURCE,
-            licence="CC BY 4.0",
-            classes=("normal", "pneumonia"),
-            positive=1,
-            pool=None,
-            fixed=pneumonia_parts(path),
-            domain=(grey_box(RANGE),),
-            units=image_units(RANGE),
-            value_range=RANGE,
-        )
-    )

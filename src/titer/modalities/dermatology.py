@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -98,7 +99,7 @@ def dermatology(
                 licence="CC0",
                 classes=classes,
                 positive=classes.index("melanoma"),
-                pool=_joined([_part(rows, split, classes, side) for split in _AGED]) if parts == "drawn" else None,
+                pool=_part(rows, _AGED, classes, side) if parts == "drawn" else None,
                 fixed={} if parts == "drawn" else _official(rows, classes, side),
                 domain=(grey_box(_RANGE),),
                 units=image_units(_RANGE),
@@ -138,29 +139,23 @@ def _class3(row: Row) -> str:
     return (row["class3"] or "").strip().replace("_", " ")
 
 
-def _part(rows: dict[str, list[Row]], split: str, classes: tuple[str, ...], side: int) -> Samples:
-    """Return one part, its images read from the part's own archive."""
-    own = rows[split]
+def _part(rows: dict[str, list[Row]], splits: Sequence[str], classes: tuple[str, ...], side: int) -> Samples:
+    """Return one part or several ones joined, the images of each read from its own archive."""
+    own = [row for split in splits for row in rows[split]]
+    x = np.empty((len(own), 3, side, side), dtype=np.float32)
+    filled = 0
+    for split in splits:
+        names = [f"{row['image_id']}.jpg" for row in rows[split]]
+        x[filled : filled + len(names)] = read_archive(fetch(ARCHIVES[split]), names, channels=3, side=side)
+        filled += len(names)
     ids = [row["image_id"] for row in own]
-    archive = fetch(ARCHIVES[split])
-    x = read_archive(archive, [f"{name}.jpg" for name in ids], channels=3, side=side)
     labels = [row["melanoma"] if len(classes) == 2 else str(classes.index(_class3(row))) for row in own]
     columns = {"sex": [row["sex"] for row in own], "age": [row["age_approximate"] for row in own]}
     return samples(x, np.array(labels, dtype=np.int64), ids=ids, patients=ids, columns=columns)
 
 
 def _official(rows: dict[str, list[Row]], classes: tuple[str, ...], side: int) -> dict[str, Samples]:
-    return {part: _part(rows, split, classes, side) for split, part in _PARTS.items()}
-
-
-def _joined(parts: list[Samples]) -> Samples:
-    return Samples(
-        x=torch.cat([part.x for part in parts]),
-        y=torch.cat([part.y for part in parts]),
-        ids=tuple(name for part in parts for name in part.ids),
-        patients=tuple(name for part in parts for name in part.patients),
-        groups={name: tuple(value for part in parts for value in part.groups[name]) for name in parts[0].groups},
-    )
+    return {part: _part(rows, [split], classes, side) for split, part in _PARTS.items()}
 
 
 def corner(side: int) -> MutableMask:

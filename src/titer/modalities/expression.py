@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from titer.core.errors import SpecError
 from titer.core.plugins import Share, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData
 from titer.core.threat import Region
-from titer.modalities._checks import check_classes, checked, positive_class
-from titer.modalities._cohort import Cohort, Reading, cohort, drawing, seen_range
+from titer.modalities._cohort import Reading, cohort
 from titer.modalities._files import DataFile, fetch
-from titer.modalities._matrix import Matrix, Wanted, named, read_matrix
+from titer.modalities._matrix import Matrix, Wanted, read_matrix
+from titer.modalities._profiles import About, Files, Measured, check_own, clinical, read_study
 from titer.threats.counts import count_rules
 from titer.threats.rules import Box
 
@@ -61,6 +61,7 @@ class _Study:
     ignored: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
     lineage: str = ""
+    blocks: dict[str, str] = field(default_factory=dict)
 
 
 _STUDIES = {
@@ -71,6 +72,7 @@ _STUDIES = {
         label="subtype",
         classes=("Basal", "Her2", "LumA"),
         values="log2",
+        blocks={"mrna": "mrna_", "mirna": "mirna_"},
     ),
     "leukaemia": _Study(
         file=FILES[1],
@@ -104,6 +106,7 @@ def expression(
     ignore: tuple[str, ...] = (),
     layer: str | None = None,
     values: Values = "auto",
+    blocks: dict[str, str] | None = None,
     classes: tuple[str, ...] | None = None,
     positive: str | None = None,
     test_share: Share = 0.3,
@@ -123,6 +126,8 @@ def expression(
         ignore: columns that are no genes and are not read.
         layer: the layer of an .h5ad file that is read, in place of X.
         values: `log2`, `counts`, `intensity` (never below 0), or `auto`: whole numbers are counts, others log2.
+        blocks: several modalities of each patient side by side, as name = beginning of the names of its columns: each
+            is a rule of that name, under which nothing else may change. `tcga-brca` has `mrna` and `mirna`.
         classes: names of the classes in order; by default the sorted labels.
         positive: the class that is the finding; by default the last of two.
         test_share: share of the patients tested in each trial, where the data fix no test part.
@@ -130,22 +135,17 @@ def expression(
         title: how the report calls the data.
         licence: what the report says of its licence.
     """
-    if positive is not None:
-        check_classes(classes, positive)
-    if file is None and (test_file is not None or layer is not None or classes is not None):
-        raise SpecError("data.test_file, layer and classes are not allowed without data.file: they describe your own")
+    own = {"test_file": test_file, "layer": layer, "blocks": blocks}
+    check_own(file, own, classes, positive)
 
     def load() -> ClinicalData:
         if file is None:
-            study = _STUDIES[cohort]
-            shares = (test_share, validation_share)
-            return _public(study, shares)
-        wanted = Wanted(needed=named((label, patient)), ignored=ignore, layer=layer)
-        matrix = read_matrix(Path(file), wanted, "data.file")
-        test = None if test_file is None else read_matrix(Path(test_file), wanted, "data.test_file")
+            return _public(_STUDIES[cohort], (test_share, validation_share))
         reading = Reading(label=label, patient=patient, classes=classes, validation_share=validation_share)
-        whole = study_of(matrix, test, reading)
-        about = _About(
+        files = Files(file=Path(file), test_file=test_file, patient=patient, ignore=ignore, layer=layer)
+        whole = read_study(files, reading)
+        about = About(
+            name="expression",
             title=title or Path(file).stem,
             source=f"the user's own expression matrix: {Path(file).name}",
             licence=licence or "not stated",
@@ -153,22 +153,13 @@ def expression(
             test_share=test_share,
             validation_share=validation_share,
         )
-        return _data(whole, values if values != "auto" else _kind(whole.every()), about)
+        kind = values if values != "auto" else _kind(whole.every())
+        return clinical(whole, about, _measured(whole.every(), kind, blocks or {}))
 
     return load
 
 
 study_of = cohort
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _About:
-    title: str
-    source: str
-    licence: str
-    positive: str | None
-    test_share: float
-    validation_share: float
 
 
 def _public(study: _Study, shares: tuple[float, float]) -> ClinicalData:
@@ -179,11 +170,12 @@ def _public(study: _Study, shares: tuple[float, float]) -> ClinicalData:
     reading = Reading(
         label=study.label, patient=None, classes=study.classes, validation_share=shares[1], renamed=study.renamed
     )
-    about = _About(
-        title=study.title, source=study.source, licence=study.file.licence, positive=None,
+    about = About(
+        name="expression", title=study.title, source=study.source, licence=study.file.licence, positive=None,
         test_share=shares[0], validation_share=shares[1],
     )  # fmt: skip
-    return _data(study_of(matrix, None, reading), study.values, about)
+    whole = study_of(matrix, None, reading)
+    return clinical(whole, about, _measured(whole.every(), study.values, study.blocks))
 
 
 def _asked(matrix: Matrix, study: _Study) -> Matrix:
@@ -213,28 +205,9 @@ def _kind(x: torch.Tensor) -> Values:
     return "counts" if whole else "log2"
 
 
-def _data(whole: Cohort, values: str, about: _About) -> ClinicalData:
-    x = whole.every()
-    return checked(
-        ClinicalData(
-            name="expression",
-            title=about.title,
-            kind="expression",
-            source=about.source,
-            licence=about.licence,
-            classes=whole.classes,
-            positive=positive_class(about.positive, whole.classes),
-            pool=whole.pool,
-            fixed=whole.fixed,
-            domain=_domain(x, values),
-            units=_UNITS[values],
-            feature_names=whole.features,
-            feature_units=(_unit_name(values),) * len(whole.features),
-            test_share=about.test_share,
-            validation_share=about.validation_share,
-            rules={"cohort-range": seen_range(x, "gene")},
-            drawing=drawing(whole.shown, whole.classes, "gene", _unit_name(values)),
-        )
+def _measured(x: torch.Tensor, values: str, blocks: Mapping[str, str]) -> Measured:
+    return Measured(
+        what="gene", value=_unit_name(values), units=_UNITS[values], domain=_domain(x, values), blocks=blocks
     )
 
 

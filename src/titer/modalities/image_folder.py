@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -123,10 +124,11 @@ def _read_rows(
         problems += wrong
     pictures, wrong = _read_pictures(folder, table, channels, size)
     refuse([*problems, *wrong])
-    x = np.stack([one.pixels for one in pictures])
-    refuse(same_content(x, table.images, table.patients))
-    rows = samples(x, numbers, ids=table.images, patients=table.patients, columns=table.columns)
-    return rows, parts, pictures[0].value_range
+    assert pictures.x is not None
+    assert pictures.value_range is not None
+    refuse(same_content(pictures.x, table.images, table.patients))
+    rows = samples(pictures.x, numbers, ids=table.images, patients=table.patients, columns=table.columns)
+    return rows, parts, pictures.value_range
 
 
 def _read_table(path: Path, image_column: str, label_column: str) -> _Table:
@@ -199,47 +201,67 @@ class _Finder:
         return self._stems[directory]
 
 
+@dataclass(slots=True, kw_only=True)
+class _Pictures:
+    """Images as they are read: `x` float32[rows, channels, H, W] is filled one by one, so that nothing is held twice.
+
+    What differs from the first image in size has no place in it, and is named by `odd`.
+    """
+
+    rows: int
+    x: np.ndarray | None = None
+    value_range: tuple[float, float] | None = None
+    depths: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, one: Picture) -> None:
+        """Take in the next image."""
+        if self.x is None:
+            self.x = np.empty((self.rows, *one.pixels.shape), dtype=np.float32)
+            self.value_range = one.value_range
+        if one.pixels.shape == self.x.shape[1:]:
+            self.x[len(self.sizes)] = one.pixels
+        self.depths[name] = sys.intern(one.depth)
+        self.sizes[name] = sys.intern(f"{one.pixels.shape[1]} x {one.pixels.shape[2]}")
+
+    def odd(self) -> list[str]:
+        """Return what is wrong where images differ in depth or size: which ones differ from most."""
+        problems = []
+        for what, hint, kinds in (
+            ("bits", "allowed is one depth", self.depths),
+            ("size", "set size = [H, W]", self.sizes),
+        ):
+            if len(set(kinds.values())) > 1:
+                usual = Counter(kinds.values()).most_common(1)[0][0]
+                odd = [f"{name} is {kind}" for name, kind in kinds.items() if kind != usual]
+                few = f"{len(odd)} of {len(kinds)} images are not {usual}"
+                problems.append(f"data.{what}: {few}: {listed(odd)}; {hint}")
+        return problems
+
+
 def _read_pictures(
     folder: Path, table: _Table, channels: int, size: tuple[int, int] | None
-) -> tuple[list[Picture], list[str]]:
+) -> tuple[_Pictures, list[str]]:
     """Return every image that can be read, and what is wrong with them."""
     if not folder.is_dir():
         raise SpecError(f"data.folder = {str(folder)!r}: no such directory")
     finder = _Finder(folder=folder)
     lines: dict[Path, list[int]] = defaultdict(list)
-    pictures: dict[str, Picture] = {}
+    pictures = _Pictures(rows=len(table.images))
     broken = []
     for line, name in enumerate(table.images, start=2):
         try:
             path = finder.find(name)
             lines[path].append(line)
             if len(lines[path]) == 1:
-                pictures[name] = read_picture(path, channels, size)
+                pictures.add(name, read_picture(path, channels, size))
         except ValueError as reason:
             broken.append(f"{name} ({reason})")
-    problems = _odd(pictures)
+    problems = pictures.odd()
     if broken:
         total = f"{len(broken)} of {len(table.images)} images cannot be read"
         problems.append(f"data.folder = {str(folder)!r}: {total}: {listed(broken)}")
     twice = [f"{path.name} in lines {', '.join(map(str, at))}" for path, at in lines.items() if len(at) > 1]
     if twice:
         problems.append(f"data.labels names images twice: {listed(twice)}; allowed is one row an image")
-    return list(pictures.values()), problems
-
-
-def _odd(pictures: dict[str, Picture]) -> list[str]:
-    """Return what is wrong where images differ in depth or size: which ones differ from most."""
-    problems = []
-    for what, hint, kinds in (
-        ("bits", "allowed is one depth", {name: one.depth for name, one in pictures.items()}),
-        (
-            "size",
-            "set size = [H, W]",
-            {name: f"{one.pixels.shape[1]} x {one.pixels.shape[2]}" for name, one in pictures.items()},
-        ),
-    ):
-        if len(set(kinds.values())) > 1:
-            usual = Counter(kinds.values()).most_common(1)[0][0]
-            odd = [f"{name} is {kind}" for name, kind in kinds.items() if kind != usual]
-            problems.append(f"data.{what}: {len(odd)} of {len(kinds)} images are not {usual}: {listed(odd)}; {hint}")
-    return problems
+    return pictures, problems

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from titer.core.errors import SpecError
 from titer.core.plugins import Share, modality
 from titer.core.protocols import Modality
 from titer.core.record import ClinicalData
-from titer.modalities._checks import check_classes, checked, positive_class
-from titer.modalities._cohort import Reading, cohort, drawing, seen_range
+from titer.modalities._cohort import Reading
 from titer.modalities._files import DataFile, fetch
-from titer.modalities._matrix import Wanted, named, read_matrix
+from titer.modalities._profiles import About, Files, Measured, check_own, clinical, read_study
 from titer.threats.rules import Box
 
 FILES = (
@@ -23,7 +21,16 @@ FILES = (
     ),
 )
 _CLUSTERS = tuple(f"LGm{i}" for i in range(1, 7))
+_TITLE = "Glioma subtypes (TCGA, 1,205 CpG sites)"
+_SOURCE = "Ceccarelli et al. 2016, 10.1016/j.cell.2015.12.028 (TCGAbiolinksGUI.data)"
 _RANGE = (0.0, 1.0)
+_BETA = Measured(
+    what="CpG site",
+    value="beta",
+    units={"beta": 1.0, "sd": "sd"},
+    domain=(Box(low=_RANGE[0], high=_RANGE[1], text="each beta value is in [0, 1]"),),
+    value_range=_RANGE,
+)
 
 
 @modality("methylation")
@@ -58,43 +65,22 @@ def methylation(
         title: how the report calls the data.
         licence: what the report says of its licence.
     """
-    if positive is not None:
-        check_classes(classes, positive)
-    if file is None and (test_file is not None or layer is not None or classes is not None):
-        raise SpecError("data.test_file, layer and classes are not allowed without data.file: they describe your own")
+    check_own(file, {"test_file": test_file, "layer": layer}, classes, positive)
 
     def load() -> ClinicalData:
-        wanted = Wanted(needed=named((label, patient)), ignored=ignore, layer=layer)
         path = fetch(FILES[0]) if file is None else Path(file)
-        matrix = read_matrix(path, wanted, "data.file")
-        test = None if test_file is None else read_matrix(Path(test_file), wanted, "data.test_file")
+        files = Files(file=path, test_file=test_file, patient=patient, ignore=ignore, layer=layer)
         names = _CLUSTERS if file is None else classes
-        whole = cohort(
-            matrix, test, Reading(label=label, patient=patient, classes=names, validation_share=validation_share)
+        reading = Reading(label=label, patient=patient, classes=names, validation_share=validation_share)
+        about = About(
+            name="methylation",
+            title=title or (_TITLE if file is None else path.stem),
+            source=_SOURCE if file is None else f"the user's own beta values: {path.name}",
+            licence=licence or (FILES[0].licence if file is None else "not stated"),
+            positive=positive,
+            test_share=test_share,
+            validation_share=validation_share,
         )
-        own = f"the user's own beta values: {path.name}"
-        public = "Ceccarelli et al. 2016, 10.1016/j.cell.2015.12.028 (TCGAbiolinksGUI.data)"
-        return checked(
-            ClinicalData(
-                name="methylation",
-                title=title or ("Glioma subtypes (TCGA, 1,205 CpG sites)" if file is None else path.stem),
-                kind="expression",
-                source=public if file is None else own,
-                licence=licence or (FILES[0].licence if file is None else "not stated"),
-                classes=whole.classes,
-                positive=positive_class(positive, whole.classes),
-                pool=whole.pool,
-                fixed=whole.fixed,
-                domain=(Box(low=_RANGE[0], high=_RANGE[1], text="each beta value is in [0, 1]"),),
-                units={"beta": 1.0, "sd": "sd"},
-                value_range=_RANGE,
-                feature_names=whole.features,
-                feature_units=("beta",) * len(whole.features),
-                test_share=test_share,
-                validation_share=validation_share,
-                rules={"cohort-range": seen_range(whole.every(), "site")},
-                drawing=drawing(whole.shown, whole.classes, "CpG site", "beta"),
-            )
-        )
+        return clinical(read_study(files, reading), about, _BETA)
 
     return load

@@ -16,7 +16,7 @@ _SMALLEST = 24
 
 @network("gradient-histograms", paper="Dalal, Triggs 2005, 10.1109/CVPR.2005.177")
 def gradient_histograms(*, width: Count = 512, dropout: float = 0.6) -> Network:
-    """Histograms of oriented gradients and coarse brightness, differentiable, then one hidden layer; grey images.
+    """Histograms of oriented gradients, brightness and asymmetry, differentiable, then one hidden layer; grey images.
 
     It learns from some hundred images what a convolutional network needs thousands for. The numbers are computed
     inside the network, so that a white-box attack goes through them.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from titer.core.errors import SpecError
 from titer.core.plugins import Count, make, network
 from titer.core.protocols import Network
+from titer.networks._parts import check_parts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -19,7 +19,8 @@ def late_fusion(*, parts: tuple[Count, ...], branch: str | dict[str, Any] = "mlp
     """Late fusion of the modalities of one patient, side by side in one row.
 
     Each part has a network of its own; the answer is the mean of their probabilities. They are trained together, on the
-    error of the vote. Attack one modality at a time with a threat whose rule or features name it.
+    error of the vote. Attack one modality at a time with a threat whose rule or features name it. Who owns one of M
+    moves each mean by up to 1/M: safe are rows for which the others' summed lead exceeds 1, and of two modalities none.
 
     Args:
         parts: how many values of the row each modality has, in order; together all of them.
@@ -27,10 +28,7 @@ def late_fusion(*, parts: tuple[Count, ...], branch: str | dict[str, Any] = "mlp
     """
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
-        width = prod(shape)
-        if len(parts) < 2 or sum(parts) != width:
-            allowed = f"two modalities or more, with the {width} values of a row in all"
-            raise SpecError(f"networks.late-fusion.parts = {list(parts)} is not allowed: {allowed}")
+        check_parts(parts, prod(shape), "networks.late-fusion")
         where = "networks.late-fusion.branch"
         return _voting(parts, [make("networks", branch, where)((part,), classes) for part in parts])
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from titer.core.errors import SpecError
-from titer.core.extras import need
 from titer.core.plugins import Count, network
 from titer.core.protocols import Network
+from titer.networks._resnet import resnet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,20 +28,6 @@ def resnet3d(*, width: Count = 8) -> Network:
             raise SpecError(
                 f"network 'resnet3d' takes no rows of shape {shape}: allowed are volumes, [channels, D, H, W]"
             )
-        nets = need("monai.networks.nets", "imaging")
-        return cast(
-            "nn.Module",
-            nets.ResNet(
-                block="basic",
-                layers=[1, 1, 1, 1],
-                block_inplanes=[width, 2 * width, 4 * width, 8 * width],
-                spatial_dims=3,
-                n_input_channels=shape[0],
-                num_classes=classes,
-                conv1_t_size=3,
-                conv1_t_stride=2,
-                no_max_pool=True,
-            ),
-        )
+        return resnet(shape, classes, block="basic", layers=(1, 1, 1, 1), width=width, small=True)
 
     return build

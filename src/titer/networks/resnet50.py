@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from titer.core.extras import need
 from titer.core.plugins import Count, network
 from titer.core.protocols import Network
+from titer.networks._resnet import resnet
 
 if TYPE_CHECKING:
     from torch import nn
-
-_SMALL_IMAGE = 64
 
 
 @network("resnet50", paper="He, Zhang, Ren, Sun 2016, arXiv:1512.03385, table 1")
@@ -23,21 +21,6 @@ def resnet50(*, width: Count = 64) -> Network:
     """
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
-        nets = need("monai.networks.nets", "imaging")
-        small = min(shape[1:]) < _SMALL_IMAGE
-        return cast(
-            "nn.Module",
-            nets.ResNet(
-                block="bottleneck",
-                layers=[3, 4, 6, 3],
-                block_inplanes=[width, 2 * width, 4 * width, 8 * width],
-                spatial_dims=len(shape) - 1,
-                n_input_channels=shape[0],
-                num_classes=classes,
-                conv1_t_size=3 if small else 7,
-                conv1_t_stride=2,  # MONAI's own default of 1 is not the paper's, and costs four times as much
-                no_max_pool=small,
-            ),
-        )
+        return resnet(shape, classes, block="bottleneck", layers=(3, 4, 6, 3), width=width)
 
     return build

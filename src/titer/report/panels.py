@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from titer.report.examples import Example
 from titer.report.format import NBSP, count, general
 from titer.report.goals import goal_class
 from titer.report.load import RunFolder
-from titer.report.pictures import difference, picture, to_planes
+from titer.report.pictures import Floats, changed_slices, difference, picture, to_planes
 from titer.report.study import Study
 from titer.report.wording import unit_words
 
 _MOST_PANELS = 12
 _MOST_BYTES = 3_000_000
 _MOST_FEATURES = 8
+_SHOWN_PERCENTILES = (0.5, 99.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Panel:
         adversarial: data URI of the attacked image.
         difference: data URI of the magnified difference.
         magnified: the factor and the scale of the difference, in words.
+        where: which slice of a volume is drawn, and how many change; the window where not all values are drawn.
         changes: the changed features, largest change first; empty for an image.
         size_name: what `Change.size` is.
         more: number of changed features that are not listed.
@@ -65,6 +68,7 @@ class Panel:
     adversarial: str = ""
     difference: str = ""
     magnified: str = ""
+    where: str = ""
     changes: tuple[Change, ...] = ()
     size_name: str = ""
     more: int = 0
@@ -168,25 +172,58 @@ def _distance(run: RunFolder, example: Example, index: int) -> str:
 
 
 def _image(example: Example, index: int) -> dict[str, Any]:
+    """Return the pictures of one pair: of a volume, those of the slice that changes most."""
     meta = example.meta
     first = bool(meta.get("channels_first", True))
-    clean = to_planes(example.clean[index], channels_first=first)
-    adversarial = to_planes(example.adversarial[index], channels_first=first)
-    low, high = meta.get("value_range") or (float(clean.min()), float(clean.max()))
+    before, after = example.clean[index], example.adversarial[index]
+    slices = changed_slices(after - before, channels_first=first)
+    place = slices[0] if slices else None
+    clean, adversarial = (to_planes(one, channels_first=first, place=place) for one in (before, after))
+    low, high, shown = _window(clean, meta.get("value_range"))
     change = adversarial - clean
-    limit = float(np.abs(change).max())
-    unit = "grey levels" if list(meta.get("value_range") or []) == [0, 255] else "input units"
-    factor = (high - low) / 2 / limit if limit else 1.0
-    scale = f"blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}"
-    channels = "; of the colour channels the one that changes most" if change.shape[2] > 1 else ""
     return {
         "clean": picture(clean, low, high),
         "adversarial": picture(adversarial, low, high),
-        "difference": difference(change, limit),
-        "magnified": f"× {general(factor, 2) if factor < 100 else count(factor)}: {scale}{channels}"
-        if limit
-        else "no change",
+        "difference": difference(change, float(np.abs(change).max())),
+        "magnified": _magnified(change, low, high, meta),
+        "where": " · ".join(filter(None, (_slice_words(slices, before.shape[1 if first else 0]), shown))),
     }
+
+
+def _window(clean: Floats, value_range: Sequence[float] | None) -> tuple[float, float, str]:
+    """Return which values are drawn black and white, and what to say of it.
+
+    An 8-bit image is drawn as it is. What a scanner stores uses a small part of its range: drawn whole it would be
+    black, so its own values, but for the outermost in 200, are spread from black to white.
+    """
+    if list(value_range or []) == [0, 255]:
+        return 0.0, 255.0, ""
+    low, high = (float(end) for end in np.percentile(clean, _SHOWN_PERCENTILES))
+    if high <= low:
+        return (float(value_range[0]), float(value_range[1]), "") if value_range else (low, low + 1.0, "")
+    return low, high, f"window {general(low, 3)} (black) to {general(high, 3)} (white)"
+
+
+def _slice_words(slices: tuple[int, ...], depth: int) -> str:
+    """Return which slice of a volume is drawn; empty for an image, and where nothing changes."""
+    if not slices:
+        return ""
+    number = f"Slice {slices[0] + 1} of {depth}"
+    if len(slices) == 1:
+        return f"{number}, the only one that changes"
+    return f"{number}, which changes most; {len(slices)} slices change"
+
+
+def _magnified(change: Floats, low: float, high: float, meta: dict[str, Any]) -> str:
+    """Return the factor and the scale of the drawn difference [H, W, C] in words."""
+    limit = float(np.abs(change).max())
+    if not limit:
+        return "no change"
+    unit = "grey levels" if list(meta.get("value_range") or []) == [0, 255] else "input units"
+    factor = (high - low) / 2 / limit
+    scale = f"blue {general(-limit, 3)}, white 0, red +{general(limit, 3)} {unit}"
+    channels = "; of the colour channels the one that changes most" if change.shape[2] > 1 else ""
+    return f"× {general(factor, 2) if factor < 100 else count(factor)}: {scale}{channels}"
 
 
 def _table(example: Example, index: int) -> dict[str, Any]:

@@ -13,16 +13,32 @@ Floats = npt.NDArray[np.float32]
 _BLUE = np.array([5, 72, 145], dtype=np.float32)
 _RED = np.array([178, 24, 43], dtype=np.float32)
 _LARGEST = 512
+_VOLUME = 4
 
 
-def to_planes(image: Floats, *, channels_first: bool) -> Floats:
-    """Return an image as [H, W, C]; of a volume, the middle slice."""
+def to_planes(image: Floats, *, channels_first: bool, place: int | None = None) -> Floats:
+    """Return an image as [H, W, C]; of a volume slice `place`, the middle one by default."""
     if image.ndim == 2:
         return image[:, :, None]
     planes = np.moveaxis(image, 0, -1) if channels_first else image
     while planes.ndim > 3:
-        planes = planes[planes.shape[0] // 2]
+        planes = planes[planes.shape[0] // 2 if place is None else place]
     return planes
+
+
+def changed_slices(change: Floats, *, channels_first: bool) -> tuple[int, ...]:
+    """Return which slices of a volume change, the one that changes most first; nothing for an image.
+
+    Args:
+        change: [C, D, H, W], or [D, H, W, C].
+        channels_first: which of the two.
+    """
+    if change.ndim != _VOLUME:
+        return ()
+    axes = (0, 2, 3) if channels_first else (1, 2, 3)
+    largest = np.abs(change).max(axes)
+    order = np.argsort(-largest, kind="stable")
+    return tuple(int(place) for place in order if largest[place] > 0)
 
 
 def picture(planes: Floats, low: float, high: float) -> str:

@@ -44,7 +44,8 @@ def tested(run: RunFolder, study: Study) -> str:
     trials = "1 trial" if study.trials == 1 else f"{study.trials} trials"
     name = str(data.get("title") or data.get("name") or "unnamed data")
     classes = f"classes: {', '.join(study.classes)}" if not study.graded else f"output: {_OUTPUTS[study.output]}"
-    return f"{models} · {name} · {count(study.patients)} patients · {classes} · {trials}"
+    patients = "patient" if study.patients == 1 else "patients"
+    return f"{models} · {name} · {count(study.patients)} {patients} · {classes} · {trials}"
 
 
 _OUTPUTS = {"labels": "several findings", "value": "a value", "mask": "a mask", "other": "no class"}

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Annotated
 
-import torch
-from pydantic import Field
 from torch import Generator
 
 from titer.core.errors import Incompatible
 from titer.core.plugins import tamper
 from titer.core.protocols import Tamper, Tampered
 from titer.tampers._bgzf import bgzf, blocked, unpacked
+from titer.tampers._qualities import Quality, ReadShare, drawn, set_qualities
 
 _CORE = struct.Struct("<iiBBHHHiiii")
 """A record's fixed fields, after its length (SAM specification, section 4.2)."""
@@ -25,9 +23,7 @@ _CORE = struct.Struct("<iiBBHHHiiii")
     misses="the checksum of every BGZF block and the block that ends the file, as `samtools quickcheck` looks at them",
     threat_ids=("NISTAML.022", "AML.T0043.003"),
 )
-def bam_quality(
-    *, quality: Annotated[int, Field(ge=0, le=93)] = 40, share: Annotated[float, Field(gt=0, le=1)] = 1.0
-) -> Tamper:
+def bam_quality(*, quality: Quality = 40, share: ReadShare = 1.0) -> Tamper:
     """Set the quality of every base of some aligned reads; blocks are compressed anew, with their own checksums.
 
     Args:
@@ -36,21 +32,16 @@ def bam_quality(
     """
 
     def run(files: Mapping[str, bytes], *, rng: Generator) -> Tampered:
-        if not files:
-            raise Incompatible("a BAM file is needed")
-        out, changed = {}, []
-        for name, content in files.items():
+        def edit(name: str, content: bytes) -> tuple[bytes, int, int]:
             if not blocked(content):
                 raise Incompatible(f"{name} is no BAM file: it is not in BGZF")
             plain = bytearray(unpacked(name, content))
             places = list(_qualities(name, plain))
-            chosen = torch.rand(len(places), generator=rng) <= share
+            chosen = drawn(len(places), share, rng)
             count = sum(_set(plain, place, quality) for place, taken in zip(places, chosen, strict=True) if taken)
-            if not count:
-                raise Incompatible(f"{name}: no read that was chosen has another quality than {quality}")
-            out[name] = bgzf(bytes(plain))
-            changed.append(f"{name}: {count} of {len(places)} reads got quality {quality} at every base")
-        return Tampered(files=out, changed=tuple(changed))
+            return bgzf(bytes(plain)), count, len(places)
+
+        return set_qualities(files, "BAM", quality, edit)
 
     return run
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-import torch
-from pydantic import Field
 from torch import Generator
 
 from titer.core.errors import Incompatible
 from titer.core.plugins import tamper
 from titer.core.protocols import Tamper, Tampered
 from titer.tampers._bgzf import packed, unpacked
+from titer.tampers._qualities import Quality, ReadShare, drawn, set_qualities
 
 _OFFSET = 33
 
@@ -23,9 +21,7 @@ _OFFSET = 33
     misses="gzip, the four lines of each read, and as many qualities as bases: every quality is an allowed one",
     threat_ids=("NISTAML.022", "AML.T0043.003"),
 )
-def fastq_quality(
-    *, quality: Annotated[int, Field(ge=0, le=93)] = 40, share: Annotated[float, Field(gt=0, le=1)] = 1.0
-) -> Tamper:
+def fastq_quality(*, quality: Quality = 40, share: ReadShare = 1.0) -> Tamper:
     """Set the quality of every base of some reads: errors pass filters, or variants vanish.
 
     Args:
@@ -34,14 +30,11 @@ def fastq_quality(
     """
 
     def run(files: Mapping[str, bytes], *, rng: Generator) -> Tampered:
-        if not files:
-            raise Incompatible("a FASTQ file is needed")
-        out, changed = {}, []
-        for name, content in files.items():
+        def edit(name: str, content: bytes) -> tuple[bytes, int, int]:
             plain, count, reads = _edited(name, unpacked(name, content), quality, share, rng)
-            out[name] = packed(plain, content)
-            changed.append(f"{name}: {count} of {reads} reads got quality {quality} at every base")
-        return Tampered(files=out, changed=tuple(changed))
+            return packed(plain, content), count, reads
+
+        return set_qualities(files, "FASTQ", quality, edit)
 
     return run
 
@@ -53,7 +46,7 @@ def _edited(name: str, plain: bytes, quality: int, share: float, rng: Generator)
     rest = lines[4 * reads :]
     if not reads or any(line.strip() for line in rest):
         raise Incompatible(f"{name} is no FASTQ file: {len(lines)} lines are no whole number of reads of four lines")
-    chosen = torch.rand(reads, generator=rng) <= share
+    chosen = drawn(reads, share, rng)
     count = 0
     for read in range(reads):
         head, bases, plus, marks = (line.rstrip(b"\r") for line in lines[4 * read : 4 * read + 4])
@@ -63,6 +56,4 @@ def _edited(name: str, plain: bytes, quality: int, share: float, rng: Generator)
         if bool(chosen[read]) and new != marks:
             lines[4 * read + 3] = new + lines[4 * read + 3][len(marks) :]
             count += 1
-    if not count:
-        raise Incompatible(f"{name}: no read that was chosen has another quality than {quality}")
     return b"\n".join(lines), count, reads

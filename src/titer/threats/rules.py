@@ -41,6 +41,11 @@ class Box:
         inside = (x_adv >= self._bound(self.low, x)) & (x_adv <= self._bound(self.high, x))
         return inside.flatten(1).all(1)
 
+    @property
+    def finite(self) -> bool:
+        """Whether every value has a least and a largest one."""
+        return all(bool(torch.as_tensor(end).isfinite().all()) for end in (self.low, self.high))
+
     def bounds(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return lowest and highest raw values on the device of `x`."""
         return self._bound(self.low, x), self._bound(self.high, x)

@@ -7,6 +7,7 @@ The network is trained to give back the clean row from one with Gaussian noise (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import cast
@@ -75,6 +76,29 @@ def denoising_autoencoder(
         recipe=replace(data.recipe, epochs=epochs),
     )
     return fit(blank, net, unlabelled, Denoising(spread=spread, noise=chosen.noise), seed=seed)
+
+
+def learned(autoencoder: Model, data: TrainingData) -> dict[str, Tensor]:
+    """Return all that `restored` needs of an autoencoder trained on `data`: weights, scale and value range."""
+    assert autoencoder.net is not None
+    centre, spread = _scale(data.train.x)
+    limits = {} if data.value_range is None else {"limits": torch.tensor(data.value_range, dtype=torch.float64)}
+    weights = {f"net/{name}": value for name, value in autoencoder.net.state_dict().items()}
+    return {"centre": centre, "spread": spread, **limits, **weights}
+
+
+def restored(state: Mapping[str, Tensor], shape: tuple[int, ...], architecture: Architecture) -> Model:
+    """Return the autoencoder that `state` was `learned` of; rows have `shape`."""
+    low_high = state["limits"].tolist() if "limits" in state else None
+    model = _model(state["centre"], state["spread"], None if low_high is None else (low_high[0], low_high[1]))
+    with torch.random.fork_rng(devices=[]):
+        net = _network(shape, architecture)
+    net.load_state_dict({name.removeprefix("net/"): value for name, value in state.items() if "/" in name})
+    # The layout that training leaves it in: another one sums in another order.
+    net = net.to(state["centre"].device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net.eval().requires_grad_(requires_grad=False)
+    assert model.rebuild is not None
+    return replace(model, logits=model.rebuild(net), net=net)
 
 
 def denoised(autoencoder: Model, x: Tensor) -> Tensor:

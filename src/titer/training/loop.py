@@ -22,6 +22,7 @@ from titer.core.threat import Logits
 from titer.training.weights import TrainingCost, cached, digest, keep
 
 _KEY_VERSION = 3
+_VOLUME_WEIGHTS = 5
 
 
 class Objective(Protocol):
@@ -167,6 +168,9 @@ def _train(
 
 
 def _channels_last(net: nn.Module) -> nn.Module:
+    """Return the network in the layout that is fastest on images; one of volumes is left as it is, it has no such."""
+    if any(one.dim() == _VOLUME_WEIGHTS for one in net.parameters()):
+        return net
     return cast("nn.Module", net.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
 

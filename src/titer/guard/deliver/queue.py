@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, insert, select, update
 
 from titer.guard.store.tables import outbox
 
-WAITING, DELIVERED, DEAD = "waiting", "delivered", "dead"
+WAITING, DELIVERED, DEAD, WITHHELD = "waiting", "delivered", "dead", "withheld"
 OBJECT = "object"
 RESULTS = ("structured-report", "capture", "diagnostic-report", "task", "event")
 BELL = "outbox"
@@ -20,8 +20,9 @@ BELL = "outbox"
 class Item:
     """Something to send: a file (`path`, of an object byte for byte as it came) or a JSON `body`.
 
-    `digest` is the SHA-256 of what is sent. Destination, kind, subject and digest together are sent once in effect:
-    queueing the same item again does nothing.
+    `digest` is the SHA-256 of the object's file, or of the canonical JSON of `body`, from which a result is written.
+    Destination, kind, subject and digest together are sent once in effect: queueing the same item again does nothing,
+    unless it was given up or withheld.
     """
 
     destination: str
@@ -34,15 +35,16 @@ class Item:
 
 
 def enqueue(connection: Connection, item: Item, at: float) -> bool:
-    """Queue an item in the caller's transaction; False where it was queued before. Ring `BELL` after the commit."""
-    same = select(outbox.c.id).where(
+    """Queue an item in the caller's transaction; False where it waits or was delivered. Ring `BELL` after it."""
+    same = select(outbox.c.id, outbox.c.state).where(
         outbox.c.destination == item.destination,
         outbox.c.kind == item.kind,
         outbox.c.subject == item.subject,
         outbox.c.digest == item.digest,
     )
-    if connection.execute(same).first() is not None:
-        return False
+    before = connection.execute(same).first()
+    if before is not None:
+        return before.state in (DEAD, WITHHELD) and again(connection, before.id, at)
     connection.execute(
         insert(outbox).values(
             destination=item.destination,
@@ -59,3 +61,13 @@ def enqueue(connection: Connection, item: Item, at: float) -> bool:
         )
     )
     return True
+
+
+def again(connection: Connection, item_id: int, at: float) -> bool:
+    """Let an item that was given up or withheld wait anew, in the caller's transaction; False where it is neither."""
+    changed = connection.execute(
+        update(outbox)
+        .where(outbox.c.id == item_id, outbox.c.state.in_((DEAD, WITHHELD)))
+        .values(state=WAITING, attempts=0, due_at=at, created_at=at)
+    )
+    return changed.rowcount == 1

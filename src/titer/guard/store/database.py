@@ -10,7 +10,6 @@ from sqlalchemy.exc import ArgumentError
 
 from titer.core.errors import SpecError
 from titer.guard.home import Home
-from titer.guard.store.tables import metadata
 
 WRITES = {"writes": True}
 """Options of a connection that will write: SQLite then takes its lock at the start, and waits instead of failing."""
@@ -46,12 +45,6 @@ def connect(home: Home, url: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     return create_engine(parsed.set(drivername=_DRIVERS[kind]), pool_pre_ping=True)
-
-
-def create(engine: Engine) -> None:
-    """Make the tables that are not there yet."""
-    with engine.connect().execution_options(**WRITES) as connection, connection.begin():
-        metadata.create_all(connection)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -101,7 +101,7 @@ verdicts = Table(
     Column("outcome", String(8), nullable=False),
     Column("scores", JSON, nullable=False),
     Column("result", JSON),
-    Column("state", String(16), nullable=False, index=True),  # released | held | accepted | overridden | rejected
+    Column("state", String(16), nullable=False, index=True),  # released held accepted overridden rejected superseded
     Column("urgency", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Unique("subject", "revision", "subject_kind"),
@@ -120,7 +120,7 @@ outbox = Table(
     Column("verdict_id", ForeignKey("verdicts.id")),
     Column("path", Text),
     Column("body", JSON),
-    Column("state", String(16), nullable=False),  # waiting | delivered | dead
+    Column("state", String(16), nullable=False),  # waiting | delivered | dead | withheld
     Column("attempts", Integer, nullable=False, default=0),
     Column("due_at", Float, nullable=False),
     Column("last_error", Text),
@@ -135,6 +135,7 @@ reviews = Table(
     Column("id", _Id, primary_key=True),
     Column("verdict_id", ForeignKey("verdicts.id"), nullable=False, index=True),
     Column("account", String(64), nullable=False),
+    Column("role", String(16)),  # in which the account decided
     Column("action", String(16), nullable=False),  # accept | override | reject | comment | label
     Column("comment", Text, nullable=False),
     Column("label", String(64)),
@@ -147,7 +148,8 @@ accounts = Table(
     Column("name", String(64), primary_key=True),
     Column("role", String(16), nullable=False),  # admin | radiologist | reviewer | service | auditor
     Column("password", Text),  # argon2id, encoded
-    Column("totp", Text),  # secret of RFC 6238, base32
+    Column("totp", Text),  # secret of RFC 6238, sealed by a key outside the database
+    Column("totp_step", BigInteger),  # the last one used: a code serves once
     Column("failures", Integer, nullable=False, default=0),
     Column("locked_until", Float),
     Column("disabled", Boolean, nullable=False, default=False),
@@ -164,6 +166,16 @@ sessions = Table(
     Column("created_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
     Column("break_glass", Text),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token", _DIGEST, primary_key=True),  # SHA-256 of the bearer token
+    Column("account", ForeignKey("accounts.name"), nullable=False, index=True),
+    Column("label", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
 )
 
 switches = Table(
@@ -200,6 +212,13 @@ audit_head = Table(
     Column("id", Integer, primary_key=True),
     Column("seq", BigInteger, nullable=False),
     Column("digest", _DIGEST, nullable=False),
+)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("name", String(64), primary_key=True),  # audit-exported: the last row of the chain that a repository has
+    Column("value", BigInteger, nullable=False),
 )
 
 checkpoints = Table(

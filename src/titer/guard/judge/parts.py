@@ -1,0 +1,47 @@
+"""What the judge is given by the other parts of the guard: checks, the past, and what delivery does with a verdict."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection
+
+from titer.guard.context import Context
+from titer.guard.records import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Functions of other parts.
+
+    `past` is made of a connection and the secret of keyed digests; `learn` adds files that passed to it. `release` and
+    `announce` queue what follows from a verdict, by its number, in the transaction that writes it.
+    """
+
+    check_instance: Callable[[Path, Any], list[Finding]]
+    check_series: Callable[[Sequence[Path], Any], list[Finding]]
+    past: Callable[[Connection, bytes], Any]
+    learn: Callable[[Connection, bytes, Sequence[Path]], None]
+    release: Callable[[Context, Connection, int], Any]
+    announce: Callable[[Context, Connection, int], Any]
+
+
+def real() -> Parts:
+    """Return those of this guard."""
+    return Parts(
+        check_instance=_of("checks.instance", "check_instance"),
+        check_series=_of("checks.series", "check_series"),
+        past=_of("checks.past", "DatabasePast"),
+        learn=_of("checks.series", "learn"),
+        release=_of("deliver.results", "release"),
+        announce=_of("deliver.results", "announce"),
+    )
+
+
+def _of(module: str, name: str) -> Any:
+    """Return a function of the guard; imported by name and late, as readers of DICOM take a second to import."""
+    return getattr(importlib.import_module(f"titer.guard.{module}"), name)

@@ -1,0 +1,133 @@
+"""Keeping house: the audit chain's checkpoints, and objects that have stood in the spool long enough."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
+
+from titer.guard.audit import atna, chain
+from titer.guard.audit.events import Kind, audit_event
+from titer.guard.context import Context
+from titer.guard.deliver.queue import WAITING
+from titer.guard.store.tables import audit_head, checkpoints, marks, objects, outbox
+
+_DAY = 86_400.0
+_LOOK = 1.0
+_MOST = 500
+_EXPORTED = "audit-exported"
+
+
+class Keeper:
+    """Signs the chain every so many rows or seconds, and deletes what has been judged and kept for its time."""
+
+    name = "keeper"
+
+    def __init__(self, context: Context) -> None:
+        """Nothing runs yet."""
+        self._context = context
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._trouble: str | None = None
+
+    def start(self) -> None:
+        """Sign what has no checkpoint yet, and go on."""
+        self.sign()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sign what came last, and end."""
+        self._ended.set()
+        self._thread.join()
+        self.sign()
+
+    def trouble(self) -> str | None:
+        """Say why the chain could not be signed, or files not be deleted."""
+        return self._trouble
+
+    def sign(self) -> chain.Checkpoint | None:
+        """Sign the chain's end now, in the database and in the file outside it; None where nothing is new."""
+        context, at = self._context, self._context.clock()
+        made = context.journal.write(lambda connection: chain.checkpoint(connection, context.signer, at))
+        if made is not None:
+            chain.keep(context.home.checkpoints, made)
+        return made
+
+    def tidy(self) -> int:
+        """Delete objects that were judged, delivered and kept for `spool.keep_days`; returns how many.
+
+        What is quarantined, held for review or still to be delivered stays. The row stays as well, as what was received
+        has to be known; each deletion is an audit row.
+        """
+        context = self._context
+        before = context.clock() - context.settings.spool.keep_days * _DAY
+        with context.engine.connect() as connection:
+            old = connection.execute(_old(before)).all()
+        for row in old:
+            context.journal.write(partial(self._deleted, row.id, row.sop_instance_uid))
+            Path(row.path).unlink(missing_ok=True)
+        return len(old)
+
+    def export(self) -> None:
+        """Send new rows to the audit record repository of the settings; does nothing where they name none.
+
+        Raises:
+            OSError: it does not answer; the rows are sent the next time.
+        """
+        context, settings = self._context, self._context.settings.audit
+        if settings.syslog is None or settings.syslog_authorities is None:
+            return
+        with context.engine.connect() as connection:
+            sent = connection.execute(select(marks.c.value).where(marks.c.name == _EXPORTED)).scalar() or 0
+            if (connection.execute(select(audit_head.c.seq)).scalar() or 0) == sent:
+                return
+            authorities = context.home.root / settings.syslog_authorities
+            last = atna.export(connection, sent, settings.syslog, authorities)
+        context.journal.write(partial(_mark, last))
+
+    def _deleted(self, number: int, uid: str, connection: Connection) -> None:
+        at = self._context.clock()
+        connection.execute(update(objects).where(objects.c.id == number).values(state="deleted"))
+        what = {"SOPInstanceUID": uid}
+        chain.append(connection, audit_event(Kind.DELETED, action="D", agent="guard", at=at, what=what), at)
+
+    def _run(self) -> None:
+        signed = tidied = self._context.clock()
+        while not self._ended.wait(_LOOK):
+            try:
+                now = self._context.clock()
+                late = now - signed >= self._context.settings.audit.checkpoint_seconds
+                if late or now < signed or self._unsigned() >= self._context.settings.audit.checkpoint_rows:
+                    self.sign()
+                    signed = now
+                if now - tidied >= _DAY / 24 or now < tidied:
+                    self.tidy()
+                    tidied = now
+                self.export()
+                self._trouble = None
+            except Exception as error:  # noqa: BLE001 - a full disk today must not end it for ever
+                self._trouble = f"keeping house failed (signing, deleting or exporting): {type(error).__name__}"
+
+    def _unsigned(self) -> int:
+        with self._context.engine.connect() as connection:
+            rows = connection.execute(select(audit_head.c.seq)).scalar() or 0
+            last = connection.execute(select(func.max(checkpoints.c.seq))).scalar() or 0
+        return int(rows) - int(last)
+
+
+def _mark(last: int, connection: Connection) -> None:
+    connection.execute(delete(marks).where(marks.c.name == _EXPORTED))
+    connection.execute(insert(marks).values(name=_EXPORTED, value=last))
+
+
+def _old(before: float) -> Select[tuple[int, str, str]]:
+    """Select objects to delete: judged, received before a time, and with nothing of theirs on its way."""
+    waiting = select(outbox.c.subject).where(outbox.c.state == WAITING, outbox.c.kind == "object")
+    return (
+        select(objects.c.id, objects.c.sop_instance_uid, objects.c.path)
+        .where(objects.c.state == "judged", objects.c.received_at < before)
+        .where(objects.c.sop_instance_uid.not_in(waiting))
+        .limit(_MOST)
+    )
