@@ -70,7 +70,7 @@ HEADER = (
 )
 SINGLE = ("modality-swap", "laterality-flip", "pixel-spacing", "rescale", "photometric-flip", "preamble-executable")
 HEADER_RULES = (*order.RULES, *mixed.RULES)
-"""What can see a tampered header in a series: the rules of pixels are left out, as they find nothing new and are slow."""
+"""What can see a tampered header in a series: rules of pixels find nothing new there, and are slow."""
 PIXELS = ("pixel-patch", "slice-lesion-add", "slice-lesion-remove")
 SETTINGS: dict[str, dict[str, object]] = {"instance-order shuffle": {"order": "shuffle"}}
 

@@ -44,7 +44,7 @@ def learn(connection: Connection, identity: bytes, paths: Sequence[Path]) -> Non
     """Add a series that passed, or that a reviewer accepted, to what is usual for its device.
 
     Call it in the transaction of the verdict, once a series, and never for one that is held: what an attacker sends
-    must not become usual. Files are read in it; where transactions must be short, call `observed` before, `count` in it.
+    must not become usual. It reads files: where transactions must be short, call `observed` before, and `count` in it.
 
     Args:
         connection: in a transaction that writes.
