@@ -49,7 +49,8 @@ from titer.guard.checks.vcf import check_vcf, panel_of
 from titer.guard.checks.volume import Series
 from titer.guard.home import Home
 from titer.guard.records import Finding, Outcome
-from titer.guard.store.database import WRITES, connect, create
+from titer.guard.store.database import WRITES, connect
+from titer.guard.store.tables import metadata
 from titer.modalities._nrrd import read_nrrd
 
 Files = dict[str, bytes]
@@ -219,7 +220,7 @@ def guard(subject: Subject) -> Iterator[DatabasePast]:
         folder = tempfile.TemporaryDirectory()
         home = Home(Path(folder.name))
         engine = connect(home, "sqlite:///guard.db")
-        create(engine)
+        metadata.create_all(engine)
         for number, files in enumerate(subject.learned()):
             place = home.root / str(number)
             place.mkdir()
