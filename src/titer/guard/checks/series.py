@@ -19,12 +19,13 @@ RULES: tuple[Rule[Series], ...] = (*order.RULES, *mixed.RULES, *outliers.RULES, 
 _SAMPLE = 16
 
 
-def check_series(paths: Sequence[Path], past: Past) -> list[Finding]:
+def check_series(paths: Sequence[Path], past: Past, rules: tuple[Rule[Series], ...] = RULES) -> list[Finding]:
     """Return what is wrong with a series as a whole, nothing where all is well; its objects passed T1 one by one.
 
     Args:
         paths: the files of all its objects, in any order.
         past: what the guard saw before; `NoPast` outside a guard.
+        rules: those to apply.
 
     Raises:
         OSError: a file cannot be read from disk.
@@ -36,29 +37,38 @@ def check_series(paths: Sequence[Path], past: Past) -> list[Finding]:
     except Unreadable as error:
         return [instance.unreadable(error)]
     with quiet():
-        return applied(RULES, series, _device(series, past), past)
+        return applied(rules, series, _device(series, past), past)
 
 
 def learn(connection: Connection, identity: bytes, paths: Sequence[Path]) -> None:
     """Add a series that passed, or that a reviewer accepted, to what is usual for its device.
 
-    At most 16 of its objects, spread over it, are looked at for values and habits. Call it in the transaction of the
-    verdict, once a series, and never for one that is held: what an attacker sends must not become usual.
+    Call it in the transaction of the verdict, once a series, and never for one that is held: what an attacker sends
+    must not become usual. It reads files: where transactions must be short, call `observed` before, and `count` in it.
 
     Args:
         connection: in a transaction that writes.
         identity: the secret of keyed digests.
         paths: the files of the series.
     """
+    device_key, values = observed(identity, paths)
+    count(connection, device_key, values)
+
+
+def observed(identity: bytes, paths: Sequence[Path]) -> tuple[str, set[tuple[str, str]]]:
+    """Return a series' device and what its baseline may learn: values, habits, the direction of instance numbers.
+
+    At most 16 of its objects, spread over it, are looked at; a series with a malformed value teaches nothing.
+    """
     try:
         series = series_of(paths)
         key, values = series.device(_Keyed(identity)), {pair for path in _spread(paths) for pair in _of_object(path)}
-    except Exception:  # noqa: BLE001 - a series with a malformed value teaches nothing
-        return
+    except Exception:  # noqa: BLE001 - malformed values make pydicom raise a dozen kinds of error
+        return "", set()
     with quiet():
-        values |= habits(applied(RULES, series, "", NoPast()))
+        values |= habits(applied((*order.RULES, *mixed.RULES), series, "", NoPast()))
         way = order.direction(series)
-    count(connection, key, values | ({(order.DIRECTION, way)} if way else set()))
+    return key, values | ({(order.DIRECTION, way)} if way else set())
 
 
 def _of_object(path: Path) -> set[tuple[str, str]]:
