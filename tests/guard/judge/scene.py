@@ -55,6 +55,7 @@ def receive(
     series_uid: str = "1.2.3",
     number: int = 1,
     at: float | None = None,
+    route: str = "chest",
 ) -> int:
     """Put an object into the spool and the database, as the receiving part does; returns its row's number."""
     picture = np.full((8, 8), 100) if values is None else values
@@ -70,7 +71,7 @@ def receive(
             insert(objects).values(
                 sop_instance_uid=uid, sop_class_uid=DX, study_instance_uid="1.2", series_instance_uid=series_uid,
                 transfer_syntax_uid=ExplicitVRLittleEndian, digest=digest, pixel_digest=None, patient=None,
-                modality="DX", size=len(content), path=str(path), route="chest", calling_ae="CR1", peer="127.0.0.1",
+                modality="DX", size=len(content), path=str(path), route=route, calling_ae="CR1", peer="127.0.0.1",
                 received_at=when, state="received",
             )
         )  # fmt: skip
@@ -80,7 +81,7 @@ def receive(
         ).rowcount:
             connection.execute(
                 insert(series).values(
-                    series_instance_uid=series_uid, study_instance_uid="1.2", route="chest", modality="DX",
+                    series_instance_uid=series_uid, study_instance_uid="1.2", route=route, modality="DX",
                     patient=None, objects=1, first_at=when, last_at=when, state="open", revision=0,
                 )
             )  # fmt: skip

@@ -49,6 +49,7 @@ def test_an_accepted_result_is_released_in_the_transaction_that_accepts_it(held,
     one, decided = held
     assert decided("ines", "radiologist", "accept", "a marker on the film", "pneumonia").state == "accepted"
     assert log.released == [verdicts_of(one.context)[0].id]
+    assert log.announced == [verdicts_of(one.context)[0].id] * 2  # a review is asked for, and is over
     (review,) = all_of(one.context, reviews)
     assert (review.account, review.role, review.action, review.label) == ("ines", "radiologist", "accept", "pneumonia")
     assert verified(one.context.home)[1] == []

@@ -42,9 +42,9 @@ class Judge:
             SpecError: a route names a model that is no bundle of this guard. A bundle that is damaged does not stop
                 the images: its verdicts are FLAG, and `trouble` says why.
         """
-        for route in self._context.settings.routes:
-            if route.model is not None:
-                self.workers.worker(route.model).start()
+        models = [route.model for route in self._context.settings.routes if route.model is not None]
+        for worker in [self.workers.worker(name) for name in models]:  # all are named before one is started
+            worker.start()
         parts = self._parts or real()
         share(self._context, self.workers)
         self._instances = Instances(self._context, parts)

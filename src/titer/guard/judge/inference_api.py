@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 from titer.core.errors import SpecError
 from titer.guard.context import Context
 from titer.guard.judge import contract
-from titer.guard.judge.bundle import InputPart, read_bundle
+from titer.guard.judge.bundle import MANIFEST, InputPart, Pinned, read_bundle
 from titer.guard.judge.conclude import Opinion, failed, opinion, verdict
 from titer.guard.judge.layers import layers_of, noted
 from titer.guard.judge.messages import Answer, Ask, Facts, WorkerFailed
@@ -30,6 +31,9 @@ from titer.guard.settings import MiB, RouteSettings
 Require = Callable[[str], Any]
 API = "inference-api"
 _MOST_REASONS = 20
+_BYTES_A_VALUE = 32
+"""A number in JSON with its digits, exponent, comma and blanks."""
+_BYTES_BESIDE = 64 * 1024
 
 
 def router(context: Context, require: Require) -> APIRouter:
@@ -56,12 +60,12 @@ def router(context: Context, require: Require) -> APIRouter:
 
     @routes.get("/models/{name}/ready", dependencies=[asking])
     def model_ready(name: str) -> dict[str, Any]:
-        service.facts(name)
+        service.facts(name, anew=True)
         return {"name": name, "ready": True}
 
     @routes.post("/models/{name}/infer")
     async def infer(name: str, request: Request, account: Any = asking) -> dict[str, Any]:
-        body = await _body(request, context.settings.web.max_upload_mib * MiB)
+        body = await _body(request, await run_in_threadpool(service.most, name))
         return await run_in_threadpool(service.infer, name, body, _name_of(account))
 
     return routes
@@ -73,25 +77,26 @@ class _Service:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._pace = Pace(context)
+        self._read_at: dict[str, tuple[int, Facts]] = {}
 
-    def facts(self, name: str) -> Facts:
-        """Return the facts of a bundle, by reading it: a model that cannot answer still says what it is."""
+    def facts(self, name: str, *, anew: bool = False) -> Facts:
+        """Return what a bundle says of itself, worker or none; every file is checked where it changed, or `anew`."""
         with workers_of(self._context) as workers:
             self._known(workers, name)
+        folder = self._context.home.models / name
         try:
-            pinned = read_bundle(self._context.home.models / name)
-        except SpecError:
+            stamp = (folder / MANIFEST).stat().st_mtime_ns
+            if anew or self._read_at.get(name, (0, None))[0] != stamp:
+                self._read_at[name] = (stamp, _facts(name, read_bundle(folder)))
+        except (SpecError, OSError):
+            self._read_at.pop(name, None)
             raise HTTPException(503, f"model {name} is damaged") from None
-        bundle = pinned.bundle
-        return Facts(
-            name=name,
-            model_digest=pinned.model_digest,
-            bundle_version=pinned.version,
-            classes=bundle.classes,
-            output=bundle.output,
-            detectors=tuple(one.label for one in bundle.detectors),
-            input=bundle.input.model_dump(mode="json"),
-        )
+        return self._read_at[name][1]
+
+    def most(self, name: str) -> int:
+        """Return how many bytes a request may have: what the longest one needs, and no more than the server takes."""
+        values = prod(self.facts(name).input["shape"]) * self._context.settings.judge.batch
+        return min(_BYTES_A_VALUE * values + _BYTES_BESIDE, self._context.settings.web.max_upload_mib * MiB)
 
     def infer(self, name: str, body: bytes, account: str) -> dict[str, Any]:
         """Judge a request, and answer it where it passes."""
@@ -139,6 +144,19 @@ class _Service:
         subject = str(uuid.uuid4())
         decided = verdict("request", subject, contract.digest(rows), facts, noted(route.name, layers), said)
         return decided, answer, route.name
+
+
+def _facts(name: str, pinned: Pinned) -> Facts:
+    bundle = pinned.bundle
+    return Facts(
+        name=name,
+        model_digest=pinned.model_digest,
+        bundle_version=pinned.version,
+        classes=bundle.classes,
+        output=bundle.output,
+        detectors=tuple(one.label for one in bundle.detectors),
+        input=bundle.input.model_dump(mode="json"),
+    )
 
 
 def _response(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +110,7 @@ class Instances:
         kept = home.quarantine / place
         kept.parent.mkdir(parents=True, exist_ok=True)
         if not kept.exists() and path.exists():
-            kept.hardlink_to(path)
+            _linked(path, kept)
         return kept
 
     def _block(self, connection: Connection, row: Row[Any], found: list[Finding]) -> None:
@@ -124,6 +127,28 @@ class Instances:
             findings=tuple(found),
         )
         written.write(connection, verdict, route=row.route, revision=revision, at=at, object_id=row.id)
+
+
+def _linked(path: Path, kept: Path) -> None:
+    """Give a file a second, durable name; where that one is on another disk, a copy."""
+    try:
+        kept.hardlink_to(path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        partial = kept.with_name(f".{kept.name}.part")
+        shutil.copyfile(path, partial)
+        _sync(partial)
+        partial.replace(kept)
+    _sync(kept.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _flag(rule: str, reason: str) -> Finding:

@@ -179,15 +179,21 @@ def _note(context: Context, connection: Connection, row: Row[Any], said: _Said, 
 def _follow(
     context: Context, connection: Connection, row: Row[Any], said: _Said, parts: Callable[[], Parts]
 ) -> list[Path]:
-    """Carry the decision out; return the files that are to go once it is durable."""
+    """Carry the decision out; return the files that are to go once it is durable.
+
+    What was announced as waiting for a person is announced again: its request for review is over.
+    """
+    others = parts()
+    if row.outcome == str(Outcome.FLAG):
+        others.announce(context, connection, int(row.id))
     if row.subject_kind == "instance" and said.action in ("accept", "override"):
-        return _let_out(context, connection, row, parts)
-    if row.subject_kind == "series" and said.action == "accept" and row.result is not None:
-        parts().release(context, connection, int(row.id))
+        return _let_out(context, connection, row, others)
+    if row.subject_kind != "instance" and said.action == "accept":
+        others.release(context, connection, int(row.id))
     return []
 
 
-def _let_out(context: Context, connection: Connection, row: Row[Any], parts: Callable[[], Parts]) -> list[Path]:
+def _let_out(context: Context, connection: Connection, row: Row[Any], parts: Parts) -> list[Path]:
     """Put a blocked object back: it goes on to its destinations, and its series is judged anew with it.
 
     An object that was refused because its UID is known with other content stays where it is: the first one has the UID.
@@ -196,8 +202,8 @@ def _let_out(context: Context, connection: Connection, row: Row[Any], parts: Cal
     one = connection.execute(select(objects).where(mine, objects.c.state == QUARANTINED)).first()
     if one is None:
         return []
-    others = objects.c.sop_instance_uid == row.subject, objects.c.digest != row.input_digest
-    if connection.execute(select(objects.c.id).where(*others, objects.c.state != QUARANTINED).limit(1)).first():
+    other = (objects.c.sop_instance_uid == row.subject) & (objects.c.digest != row.input_digest)
+    if connection.execute(select(objects.c.id).where(other, objects.c.state != QUARANTINED).limit(1)).first():
         raise SpecError(f"verdict {row.id}: another object has this SOP Instance UID; this one can only be rejected")
     kept = Path(one.path)
     path = kept
@@ -208,5 +214,5 @@ def _let_out(context: Context, connection: Connection, row: Row[Any], parts: Cal
             path.hardlink_to(kept)
     connection.execute(update(objects).where(objects.c.id == one.id).values(state=CHECKED, path=str(path)))
     again = connection.execute(select(objects).where(objects.c.id == one.id)).one()
-    Instances(context, parts()).send(connection, again)
+    Instances(context, parts).send(connection, again)
     return [kept] if path != kept else []

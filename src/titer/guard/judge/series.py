@@ -191,7 +191,7 @@ class SeriesJudge:
         connection.execute(update(series).where(mine).values(revision=taken.revision + 1, state=state))
         if decided.outcome is not Outcome.PASS:
             self._parts.announce(self._context, connection, number)
-        elif decided.result is not None:
+        else:
             self._parts.release(self._context, connection, number)
         return number
 
