@@ -93,6 +93,7 @@ def main() -> None:
     data = Path(os.environ.get("TITER_DATA", "../shared/data"))
     print(dicom_table(data, seeds, options.only))
     if set(options.only) >= {*HEADER, *PIXELS}:
+        print(clean_series(data))
         print(cold_table())
         print(vcf_table(data, seeds))
         print(matrix_table(data, seeds))
@@ -390,6 +391,27 @@ def listed(counts: Mapping[str, int], runs: int) -> str:
     """Return rules with the share of runs in which they found something."""
     ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
     return ", ".join(f"{rule} {count / runs:.0%}" for rule, count in ordered) or "-"
+
+
+def clean_series(data: Path) -> str:
+    """Return what T2 says of whole clean series: the MR volume, its reformats, and the brain series."""
+    slices = np.stack([dcmread(io.BytesIO(content)).pixel_array for content in mr_volume(data)]).astype(np.int16)
+    made = {
+        "MR volume as it is": {f"{i:03d}.dcm": content for i, content in enumerate(mr_volume(data))},
+        "its coronal reformat": as_series(tuple(slices.transpose(1, 0, 2)[60:330]), 0, 900),
+        "its sagittal reformat": as_series(tuple(slices.transpose(2, 0, 1)[40:240]), 0, 900),
+        "brain series 1": as_series(brain_series(data, 1), 0, 900),
+        "brain series 2": as_series(brain_series(data, 2), 0, 900),
+    }
+    rows = []
+    for name, files in made.items():
+        with tempfile.TemporaryDirectory() as folder:
+            for number, content in enumerate(files.values()):
+                (Path(folder) / f"{number}.dcm").write_bytes(content)
+            found = check_series(sorted(Path(folder).iterdir()), NoPast())
+        said = "; ".join(f"{one.outcome.value} {one.rule}: {one.reason}" for one in found) or "-"
+        rows.append({"clean series": name, "slices": len(files), "T2 says": said})
+    return markdown(rows) + "\n"
 
 
 def vcf_table(data: Path, seeds: Sequence[int]) -> str:

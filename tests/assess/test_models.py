@@ -83,10 +83,10 @@ def linear(seed: int = 3) -> nn.Module:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({}, "exactly one of network, estimator, onnx and endpoint: none is given"),
+        ({}, "exactly one of network, estimator, onnx, endpoint and huggingface: none is given"),
         (
             {"network": "mlp", "onnx": "a.onnx"},
-            "exactly one of network, estimator, onnx and endpoint: network and onnx are given",
+            "exactly one of network, estimator, onnx, endpoint and huggingface: network and onnx are given",
         ),
         ({"onnx": "a.onnx", "weights": "w.pt"}, "models.own.weights = 'w.pt' is not allowed with onnx"),
         ({"network": "mpl"}, "did you mean 'mlp'?"),

@@ -28,7 +28,7 @@ learning_rate = 0.01
 
 [[models]]
 label = "reader"
-network = { name = "note-transformer", width = 8, pieces = 300, dropout = 0.0, word_dropout = 0.0 }
+network = { name = "note-transformer", width = 8, pieces = 300, dropout = 0, word_dropout = 0, learned_words = true }
 
 [[threats]]
 norm = "l0"
@@ -93,9 +93,6 @@ def test_every_judged_note_keeps_the_rules(outcomes):
     assert shares["distance_l0"].max() <= 1  # of 18 words
 
 
-@pytest.mark.xfail(
-    strict=True, reason="hotflip wins 11 of 30 notes here and greedy-substitution 12: its search is too weak"
-)
 def test_attacks_win_and_a_white_box_no_less(outcomes):
     plain = outcomes[(outcomes["defense"] == "none") & (outcomes["source"] == "none")]
     largest = plain[plain["threat"] == "words 40 % of words"]

@@ -103,3 +103,9 @@ def test_weights_drawn_anew_begin_there_again():
         net.words.weight.zero_()
     again = fresh(net, 3)
     assert torch.equal(again.words.weight, before)
+
+
+def test_vectors_of_words_are_moved_by_training_only_where_they_are_learned():
+    moved = {name for name, _ in _net(learned_words=True).named_parameters()}
+    assert moved - {name for name, _ in _net().named_parameters()} == {"words.weight"}
+    assert "words.weight" in _net().state_dict()

@@ -9,39 +9,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from titer.assess.adapters import Adapted, Adapter, InUnits, adapter
 from titer.assess.endpoint import read_endpoint
+from titer.assess.given_weights import loaded
+from titer.assess.hugging_face import Reading, open_classifier
 from titer.assess.imports import check_import_path, import_factory, source_digest
 from titer.assess.onnx_file import open_onnx
 from titer.assess.preprocess import Preprocess, check_preprocess, preprocessing
 from titer.assess.probe import Probe, guarded
 from titer.assess.remote import open_remote, remembered
 from titer.core.errors import SpecError, TargetFailed, unknown
-from titer.core.lexicon import Lexicon, ReadsWords
+from titer.core.lexicon import ReadsWords
 from titer.core.model import Model, network_model
 from titer.core.plugins import make, make_estimator, plugin
 from titer.core.record import ClinicalData, Samples
 from titer.core.registry import parse
 from titer.core.threat import Logits
-from titer.training.weights import digest, read
+from titer.training.weights import digest
 
-_KINDS = ("network", "estimator", "onnx", "endpoint")
+_KINDS = ("network", "estimator", "onnx", "endpoint", "huggingface")
 _PROBED_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """One `[[models]]` table of a plan; exactly one of `network`, `estimator`, `onnx` and `endpoint`.
+    """One `[[models]]` table of a plan; exactly one of the `_KINDS`.
 
     `network` is a registered network or an import path (`mypkg.net:build`), plain or as a table with its settings.
     `weights` is a .safetensors file or a state dict that loads with weights_only=True. `onnx` is a file that
     onnxruntime runs: an attacker sees its scores, never a gradient. `estimator` is a model that is no network and is
     trained here, as a name or a table with its settings: an attacker sees its scores too. `endpoint` is a table that
-    says where a remote model answers (`Endpoint`). `output` says what the network, the file or the server returns.
+    says where a remote model answers (`Endpoint`). `huggingface` is a folder with a classifier of sequences as the
+    library transformers keeps one, for notes. `output` says what the network, the file or the server returns.
     `preprocess` maps raw values to the network's: `unit` is (x - low) / (high - low), the default for images;
     `standardize` takes mean and SD of the training part, the default for tables; `standardize-each` takes those of the
     row itself, as MR scanners have no common unit; a table {mean, sd} gives them in raw values, one a channel or
@@ -56,8 +58,13 @@ class ModelSpec:
     weights: str | None = None
     onnx: str | None = None
     endpoint: dict[str, Any] | None = None
+    huggingface: str | None = None
     output: Literal["logits", "probabilities"] = "logits"
     preprocess: Literal["standardize", "standardize-each", "unit", "none"] | dict[str, list[float]] | None = None
+
+
+def _kind(spec: ModelSpec) -> str:
+    return next(kind for kind in _KINDS if getattr(spec, kind) is not None)
 
 
 def pretrained(spec: ModelSpec) -> bool:
@@ -69,8 +76,8 @@ def check_spec(spec: ModelSpec, where: str) -> None:
     """Check what can be checked without the data.
 
     Raises:
-        SpecError: not exactly one of `network`, `estimator`, `onnx` and `endpoint`, weights without a network, an
-            unknown network, estimator or setting, or a preprocessing that is none.
+        SpecError: not exactly one of the kinds of models, weights without a network, an unknown network, estimator or
+            setting, or a preprocessing that is none.
     """
     if not spec.label.strip():
         raise SpecError(f"{where}.label = {spec.label!r} is not allowed: a model needs a name")
@@ -95,10 +102,6 @@ def check_spec(spec: ModelSpec, where: str) -> None:
             check_import_path(name, f"{where}.network")
         else:
             plugin("networks", spec.network, f"{where}.network").check(settings, f"{where}.network")
-
-
-Reading = tuple[Lexicon, Tensor]
-"""The words of a data set of notes, and the training notes that a network may learn to cut words by."""
 
 
 class _Made(NamedTuple):
@@ -154,7 +157,7 @@ def build(
 
 
 def _reading(data: ClinicalData, train: Samples) -> Reading | None:
-    return None if data.lexicon is None else (data.lexicon, train.x)
+    return None if data.lexicon is None else Reading(data.lexicon, train.x, data.classes)
 
 
 def _outage_known(spec: ModelSpec) -> AbstractContextManager[None]:
@@ -182,7 +185,7 @@ def _made(
         made = _onnx_model(spec, preprocess, probe, folder, f"{where}.onnx")
     else:
         made = _network_model(spec, preprocess, probe, folder, device, where, learned, reading)
-    probe.check(made.raw, spec.output, f"{where}.{'network' if spec.onnx is None else 'onnx'}")
+    probe.check(made.raw, spec.output, f"{where}.{_kind(spec)}")
     return made
 
 
@@ -196,9 +199,10 @@ def _network_model(
     learned: Tensor | None,
     reading: Reading | None,
 ) -> _Made:
-    net, source = _network(spec, probe, folder, f"{where}.network")
+    here = f"{where}.{_kind(spec)}"
+    net, source = _network(spec, probe, folder, here, reading)
     if reading is not None and isinstance(net, ReadsWords):
-        guarded(partial(net.read, *reading), probe.seed, f"{where}.network")
+        guarded(partial(net.read, reading.lexicon, reading.notes), probe.seed, here)
     net = (net if learned is None else InUnits.of(net, learned)).to(device).eval()
 
     def raw(x: Tensor) -> Tensor:
@@ -206,16 +210,18 @@ def _network_model(
         return out
 
     # The first pass gives lazy layers their shapes, so that weights can be compared and loaded.
-    seen = probe.run(raw, f"{where}.network")
+    seen = probe.run(raw, here)
     if spec.weights is not None:
-        net = _loaded(net, probe, folder / spec.weights, f"{where}.weights")
+        net = loaded(net, probe, folder / spec.weights, f"{where}.weights")
     adapted = adapter(probe.form, spec.output, seen)
     whole = net if adapted is None else Adapted(net, adapted)
     return _Made(network_model(spec.label, whole, preprocess, {"weights": digest(net.state_dict())}), raw, source)
 
 
-def _network(spec: ModelSpec, probe: Probe, folder: Path, where: str) -> tuple[nn.Module, str]:
+def _network(spec: ModelSpec, probe: Probe, folder: Path, where: str, reading: Reading | None) -> tuple[nn.Module, str]:
     """Return a network with weights drawn from the seed, and the sha256 of the source that an import path names."""
+    if spec.huggingface is not None:
+        return open_classifier(folder / spec.huggingface, reading, where), ""
     assert spec.network is not None
     name, settings = parse(spec.network, where)
     source = ""
@@ -264,36 +270,6 @@ def _remote_model(spec: ModelSpec, preprocess: Preprocess, probe: Probe, folder:
     logits = _in_logits(raw, adapter(probe.form, returns, seen))
     provenance = {"weights": remote.digest, "remote": "yes"}
     return _Made(Model(name=spec.label, logits=logits, access=endpoint.access, provenance=provenance), raw)
-
-
-def _loaded(net: nn.Module, probe: Probe, path: Path, where: str) -> nn.Module:
-    """Return the network with weights from a file; those that `titer harden` kept with a value's unit keep it.
-
-    Raises:
-        SpecError: the first keys that are missing, unexpected or of another shape.
-    """
-    state = read(path, where)
-    if probe.output == "value" and InUnits.stored(state):
-        net = InUnits(net, torch.zeros(()), torch.ones(())).to(probe.rows.device).eval()
-    own = net.state_dict()
-    kinds = {
-        "missing": sorted(own.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - own.keys()),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
-            for name in sorted(own.keys() & state.keys())
-            if state[name].shape != own[name].shape
-        ],
-    }
-    wrong = [f"{len(names)} {kind} ({_first(names)})" for kind, names in kinds.items() if names]
-    if wrong:
-        raise SpecError(f"{where} = {str(path)!r} does not fit the network: {', '.join(wrong)}")
-    net.load_state_dict(state)
-    return net
-
-
-def _first(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (" ..." if len(names) > shown else "")
 
 
 def plain_network(net: nn.Module) -> nn.Module:

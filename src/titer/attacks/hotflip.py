@@ -13,11 +13,14 @@ from titer.core.plugins import Count, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
 from titer.engine.rows import Rows, blocks
-from titer.engine.words import NEVER, changed_at, estimates, look, options
+from titer.engine.word_moves import margins, moves, without_needless
+from titer.engine.words import NEVER, estimates, look, options
 from titer.threats.words import changes_allowed
 
 _LOOKS, _SPARE = 2, 12
 """Looks of a note at the most: so many for each word that may change, and some more."""
+
+_ROUNDING = 1e-6
 
 
 @attack(
@@ -29,12 +32,14 @@ _LOOKS, _SPARE = 2, 12
 def hotflip(*, beam: Count = 2, verified: Count = 12, at_once: Count = 1) -> Attack:
     """HotFlip on words: the first-order best substitutes, verified by forward passes, with a beam.
 
-    A note leaves as soon as it has won, so that few words change. Substitutes are those of the threat's rules, and a
-    change may be taken back or exchanged later; the paper's flips are of letters, and of words by its section 5.
+    Each look takes the gradient at the notes as they stand. It proposes single replacements, exchanges of a changed
+    word for a fresh one where the budget is spent, and leaps of many words at once; changes that a won note does not
+    need are taken back. Substitutes are those of the threat's rules. The paper's flips are of letters, and of words by
+    its section 5; exchanges, leaps and the way back are ours.
 
     Args:
         beam: changed notes that are kept for each note.
-        verified: substitutes that a look's estimates name and a forward pass tries, of each note kept.
+        verified: replacements that a look's estimates name and a forward pass tries, of each note kept.
         at_once: words changed at each look; above 1 the estimates are trusted, as a training can afford.
     """
 
@@ -59,60 +64,52 @@ class _Beam(NamedTuple):
 
 
 def _searched(rows: Rows, width: int, verified: int) -> Tensor:
-    """Return for each row the first note that won, or else the best one."""
+    """Return for each row a note that won, by as few changes as were found to do; or else the best one."""
     found, live = rows.x.clone(), torch.arange(len(rows), device=rows.x.device)
-    beam = _Beam(rows.x.unsqueeze(1), _margins(rows, rows.x.unsqueeze(1)))
+    beam = _Beam(rows.x.unsqueeze(1), margins(rows, rows.x.unsqueeze(1)))
     allowed, skipped = options(rows), torch.zeros(len(rows), dtype=torch.int64, device=rows.x.device)
     for _ in range(_LOOKS * int(changes_allowed(rows.threat, rows.x).max()) + _SPARE):
-        looked = [_proposals(rows, notes, allowed, verified, skipped) for notes in beam.notes.unbind(1)]
+        looked = [moves(rows, notes, allowed, verified, skipped) for notes in beam.notes.unbind(1)]
         proposed = torch.cat([one.notes for one in looked], 1)
-        margins = torch.cat([beam.margins, _margins(rows, proposed)], 1)
-        before, beam = beam, _best(_Beam(torch.cat([beam.notes, proposed], 1), margins), width)
+        before = beam.margins[:, 0]
+        beam = _best(
+            _Beam(torch.cat([beam.notes, proposed], 1), torch.cat([beam.margins, margins(rows, proposed)], 1)), width
+        )
         found[live] = beam.notes[:, 0]
         # Where no proposal came nearer, the next ones in the order of the estimates are tried, until there are none.
-        stuck = (beam.notes[:, 0] == before.notes[:, 0]).all(1)
+        # Nearer is told by the margin: substitutes of the same vector would pass for progress without end.
+        stuck = beam.margins[:, 0] <= before + _tie(before)
         skipped = torch.where(stuck, skipped + verified, 0)
-        ended = stuck & torch.stack([one.ended for one in looked]).all(0)
-        keep = ~(rows.look(beam.notes[:, 0]) | ended)
+        won = _won(rows, beam)
+        keep = ~(won | stuck & torch.stack([one.ended for one in looked]).all(0))
+        found[live[won]] = without_needless(rows.take(won), beam.notes[won, 0])
         if not bool(keep.any()):
             break
         live, rows, beam, allowed, skipped = live[keep], rows.take(keep), beam.take(keep), allowed[keep], skipped[keep]
     return found
 
 
-class _Proposed(NamedTuple):
-    """Notes [n, m, L] with one change each, and bool[n]: no estimate is left after them."""
-
-    notes: Tensor
-    ended: Tensor
-
-
-def _proposals(rows: Rows, x_adv: Tensor, allowed: Tensor, count: int, skipped: Tensor) -> _Proposed:
-    """Return the `count` changes that the estimates put first, `skipped` int64[n] left out; the note where none is."""
-    gains = estimates(rows, x_adv, look(rows, x_adv), allowed)
-    order = gains.flatten(1).sort(dim=1, descending=True, stable=True)
-    window = skipped.unsqueeze(1) + torch.arange(count, device=x_adv.device)
-    inside = window.clamp_max(order.indices.shape[1] - 1)
-    values, at = order.values.gather(1, inside), order.indices.gather(1, inside)
-    places, words = at // gains.shape[2], allowed.flatten(1).gather(1, at)
-    real = (values > NEVER) & (window == inside)
-    words = torch.where(real, words, x_adv.gather(1, places).long())
-    return _Proposed(changed_at(x_adv, places, words), ~real[:, -1])
-
-
-def _margins(rows: Rows, notes: Tensor) -> Tensor:
-    """Return float[n, m], the goal's margins of notes [n, m, L]."""
-    logits, y = rows.many_logits(notes).flatten(0, 1), rows.y.repeat_interleave(notes.shape[1], 0)
-    return rows.threat.goal.margin(logits, y).view(notes.shape[:2])
+def _won(rows: Rows, beam: _Beam) -> Tensor:
+    """Return bool[n]: the best note has won; no pass is spent on a look where its margin says that it has not."""
+    won = beam.margins[:, 0] >= 0
+    if bool(won.any()):
+        won[won.clone()] = rows.take(won).look(beam.notes[won, 0])
+    return won
 
 
 def _best(beam: _Beam, width: int) -> _Beam:
-    """Return the best notes of each row, each once."""
-    order = beam.margins.argsort(dim=1, descending=True, stable=True)
-    notes, margins = beam.notes.gather(1, order.unsqueeze(2).expand_as(beam.notes)), beam.margins.gather(1, order)
-    same = (notes.unsqueeze(2) == notes.unsqueeze(1)).all(3).tril(-1).any(2)
-    kept = margins.masked_fill(same, NEVER).topk(min(width, notes.shape[1]), dim=1)
-    return _Beam(notes.gather(1, kept.indices.unsqueeze(2).expand(-1, -1, notes.shape[2])), kept.values)
+    """Return the best notes of each row, each margin once: notes of the same margin read alike."""
+    order = beam.margins.sort(dim=1, descending=True, stable=True)
+    again = torch.zeros_like(order.values, dtype=torch.bool)
+    again[:, 1:] = order.values[:, :-1] - order.values[:, 1:] <= _tie(order.values[:, 1:])
+    first = again.int().sort(dim=1, stable=True).indices[:, : min(width, again.shape[1])]
+    at, kept = order.indices.gather(1, first), order.values.masked_fill(again, NEVER).gather(1, first)
+    return _Beam(beam.notes.gather(1, at.unsqueeze(2).expand(-1, -1, beam.notes.shape[2])), kept)
+
+
+def _tie(values: Tensor) -> Tensor:
+    """Return the rounding within which margins are the same."""
+    return _ROUNDING * values.abs().clamp(1.0, torch.finfo(values.dtype).max)
 
 
 def _trusting(rows: Rows, at_once: int) -> Tensor:

@@ -19,6 +19,80 @@ def _needs() -> None:
 
 
 @guard.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
+) -> None:
+    """Make a guard: commented settings, keys, an administrator's account, and a demo model trained on the fly."""
+    from titer.guard.judge.demo import demo_bundle
+    from titer.guard.operate.people import add
+    from titer.guard.operate.setup import ADMIN
+    from titer.guard.operate.setup import init as make
+
+    password = make(folder, account=add, model=demo_bundle)
+    typer.echo(f"settings: {folder / 'guard.toml'}\naccount: {ADMIN}, password in {password}")
+    typer.echo(f"now: titer guard run {folder}")
+
+
+@guard.command()
+def account(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(help="The account's name.")],
+    role: Annotated[str, typer.Option("--role", help="admin, radiologist, reviewer or auditor.")],
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="A file with the password; without it you are asked.")
+    ] = None,
+) -> None:
+    """Make an account with a password."""
+    from titer.guard.context import opened
+    from titer.guard.home import Home
+    from titer.guard.keys import read
+    from titer.guard.operate.people import add
+    from titer.guard.settings import load
+
+    home = Home(folder)
+    settings = load(home)
+    if password_file is None:
+        password = typer.prompt("password", hide_input=True, confirmation_prompt=True)
+    else:
+        password = read(password_file).decode("utf-8", "replace").strip()
+    context = opened(home, settings)
+    try:
+        add(context, name, role, password)
+    finally:
+        context.close()
+    typer.echo(f"{name}: {role}")
+
+
+@guard.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")] = Path("guard-demo"),
+    once: Annotated[bool, typer.Option("--once", help="End as soon as both studies are judged.")] = False,
+) -> None:
+    """Show a guard at work between a modality (DCMTK) and an archive (Orthanc), with a clean and a tampered study."""
+    import signal
+    import threading
+
+    from titer.guard.judge.demo import demo_bundle, demo_images
+    from titer.guard.operate.demo import Makers
+    from titer.guard.operate.demo import demo as show
+    from titer.guard.operate.people import add
+    from titer.guard.service import Service, components
+
+    ended = threading.Event()
+    if once:
+        ended.set()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda *_: ended.set())
+    makers = Makers(
+        account=add,
+        model=demo_bundle,
+        images=lambda count: demo_images(count).numpy(),
+        serve=lambda context: Service(context, components()),
+    )
+    show(folder, makers, typer.echo, ended)
+
+
+@guard.command()
 def run(folder: Folder) -> None:
     """Run a guard until Ctrl-C."""
     from titer.guard.home import Home

@@ -31,16 +31,23 @@ class ReadsWords(Protocol):
 class WordEmbedding(nn.Module):
     """The vector of a word: the mean over the vectors of its pieces, so that a typo is a new word with old pieces.
 
-    `table` int64[V, P] holds the pieces of each word, 0 where there is none, and `start` float[pieces, D] the vectors
-    that training begins at, where there are some; both belong to the weights.
+    With `apart` it is the vectors of its P pieces side by side, [P * D], zeros where there is none: what a network
+    needs that reads pieces and not words. Where it is `fixed`, no training moves the vectors. `table` int64[V, P] holds
+    the pieces of each word, 0 where there is none, and `start` float[pieces, D] the vectors to begin at, where there
+    are some; both belong to the weights.
     """
 
+    weight: Tensor
     table: Tensor
     start: Tensor
 
-    def __init__(self, pieces: int, width: int) -> None:
+    def __init__(self, pieces: int, width: int, *, apart: bool = False, fixed: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(pieces, width))
+        self.apart = apart
+        if fixed:
+            self.register_buffer("weight", torch.empty(pieces, width))
+        else:
+            self.weight = nn.Parameter(torch.empty(pieces, width))
         self.register_buffer("table", torch.zeros(0, 0, dtype=torch.int64))
         self.register_buffer("start", torch.zeros(0, width))
         self.reset_parameters()
@@ -60,8 +67,8 @@ class WordEmbedding(nn.Module):
             self.start = start.to(self.weight)
             self.reset_parameters()
 
-    def forward(self, words: Tensor) -> Tensor:
-        """Return vectors float[..., D] of word ids [...]; ids beyond the lexicon are a broken rule, and padding here.
+    def pieces(self, words: Tensor) -> Tensor:
+        """Return int64[..., P], the pieces of words [...]; ids beyond the lexicon are a broken rule, and padding here.
 
         Raises:
             ContractError: nobody told the words.
@@ -69,11 +76,17 @@ class WordEmbedding(nn.Module):
         if not len(self.table):
             raise ContractError("a network of words was run before it was told the words: its `read` comes first")
         ids = words.long()
-        pieces = self.table[ids.where((ids >= 0) & (ids < len(self.table)), PADDING)]
+        return self.table[ids.where((ids >= 0) & (ids < len(self.table)), PADDING)]
+
+    def forward(self, words: Tensor) -> Tensor:
+        """Return vectors float[..., D], or [..., P * D] apart, of the words [...] (see `pieces`)."""
+        pieces = self.pieces(words)
+        if self.apart:
+            return nn.functional.embedding(pieces, self.weight, padding_idx=0).flatten(-2)
         count = (pieces > 0).sum(-1, keepdim=True).clamp_min(1)
         # An embedding bag sums without the [..., P, D] between, which is most of the memory of a pass.
         flat = nn.functional.embedding_bag(pieces.view(-1, pieces.shape[-1]), self.weight, mode="sum", padding_idx=0)
-        mean: Tensor = flat.view(*ids.shape, -1) / count
+        mean: Tensor = flat.view(*words.shape, self.weight.shape[1]) / count
         return mean
 
 

@@ -82,20 +82,24 @@ def options(rows: Rows) -> Tensor:
     return torch.cat([candidates(rows.threat, rows.x), rows.x.long().unsqueeze(2)], dim=2)
 
 
+def gains(rows: Rows, x_adv: Tensor, seen: Seen, allowed: Tensor) -> Tensor:
+    """Return float[n, L, C], what the margin would gain to first order if words became `allowed`, legal or not."""
+    layer = words_of(rows)
+    with torch.no_grad():
+        return torch.stack(
+            [_gain(layer, x, slope, to) for x, slope, to in zip(x_adv, seen.slope, allowed, strict=True)]
+        )
+
+
 def estimates(rows: Rows, x_adv: Tensor, seen: Seen, allowed: Tensor) -> Tensor:
     """Return float[n, L, C], what the margin would gain by each of `allowed`; minus infinity where it may not be.
 
     Where a note's budget is spent, only words that have changed already may change again.
     """
-    layer = words_of(rows)
-    with torch.no_grad():
-        gains = torch.stack(
-            [_gain(layer, x, slope, to) for x, slope, to in zip(x_adv, seen.slope, allowed, strict=True)]
-        )
     changed = x_adv != rows.x
     spent = changed.sum(1) >= changes_allowed(rows.threat, rows.x)
     closed = (allowed == 0) | (allowed == x_adv.long().unsqueeze(2)) | (spent.unsqueeze(1) & ~changed).unsqueeze(2)
-    return gains.masked_fill(closed, NEVER)
+    return gains(rows, x_adv, seen, allowed).masked_fill(closed, NEVER)
 
 
 def _gain(layer: WordEmbedding, x: Tensor, slope: Tensor, allowed: Tensor) -> Tensor:

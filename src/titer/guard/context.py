@@ -56,7 +56,10 @@ class Bell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Settings, keys and the database of one guard; `clock` gives seconds UTC and is a test's to turn."""
+    """Settings, keys and the database of one guard; `clock` gives seconds UTC and is a test's to turn.
+
+    `parts` are the components that run, for the readiness page.
+    """
 
     home: Home
     settings: GuardSettings
@@ -66,6 +69,7 @@ class Context:
     identity: bytes
     clock: Callable[[], float] = time.time
     bell: Bell = field(default_factory=Bell)
+    parts: list[Component] = field(default_factory=list)
 
     def close(self) -> None:
         """Write what is queued and let the database go."""

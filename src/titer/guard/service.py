@@ -29,7 +29,16 @@ def components() -> Sequence[Maker]:
     from titer.guard.operate.keeper import Keeper
     from titer.guard.receive.component import Receiver
 
-    return (Keeper, Deliverer, Judge, Receiver)
+    return (Keeper, Deliverer, Judge, Receiver, _web)
+
+
+def _web(context: Context) -> Component:
+    """Make the pages, with the interfaces that other parts offer over HTTP."""
+    from titer.guard.judge import inference_api
+    from titer.guard.receive import dicomweb
+    from titer.guard.web.component import Web
+
+    return Web(context, others=(dicomweb.router, inference_api.router))
 
 
 class Service:
@@ -39,6 +48,7 @@ class Service:
         """Make the parts; none runs yet."""
         self.context = context
         self.parts = [make(context) for make in makers]
+        context.parts[:] = self.parts
 
     def start(self) -> None:
         """Start every part; where one cannot, those that run are stopped."""

@@ -56,6 +56,18 @@ class DICOMSettings(_Table):
     tls: TLSSettings | None = None
 
 
+class OIDCSettings(_Table):
+    """A login by OpenID Connect (code and PKCE); `roles` maps a value of `role_claim` to a role, others are refused."""
+
+    issuer: str
+    client_id: str
+    client_secret_file: Path | None = None
+    scopes: tuple[str, ...] = ("openid",)
+    name_claim: str = "sub"
+    role_claim: str = "roles"
+    roles: dict[str, Literal["admin", "radiologist", "reviewer", "auditor"]]
+
+
 class WebSettings(_Table):
     """The pages and interfaces over HTTP."""
 
@@ -64,6 +76,9 @@ class WebSettings(_Table):
     tls: TLSSettings | None = None
     session_minutes: int = Field(default=30, ge=1)
     max_upload_mib: int = Field(default=512, ge=1)
+    requests_per_minute: int = Field(default=3000, ge=1)
+    logins_per_minute: int = Field(default=10, ge=1)
+    oidc: OIDCSettings | None = None
 
 
 class DestinationSettings(_Table):

@@ -36,10 +36,11 @@ def note_transformer(
     pieces: Annotated[int, Field(ge=100)] = 4000,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+    learned_words: bool = False,
 ) -> Network:
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
-    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which begin at the
+    A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which are the
     notes' latent semantic vectors; the answer is read off the mean of the last layer over the note's words.
 
     Args:
@@ -48,10 +49,11 @@ def note_transformer(
         pieces: how many pieces are learned, at most.
         dropout: share of values dropped in training.
         word_dropout: share of a note's words that are hidden in training, each time other ones.
+        learned_words: train the vectors of pieces on from there, which a few hundred notes are learned by heart with.
     """
 
     def build(shape: tuple[int, ...], classes: int) -> nn.Module:
-        return _network(shape[-1], classes, width, layers, pieces, dropout, word_dropout)
+        return _network(shape[-1], classes, width, layers, pieces, dropout, word_dropout, learned_words=learned_words)
 
     return build
 
@@ -81,7 +83,15 @@ def _text(lexicon: Lexicon, note: Tensor) -> str:
 
 
 def _network(
-    length: int, classes: int, width: int, layers: int, pieces: int, dropout: float, word_dropout: float
+    length: int,
+    classes: int,
+    width: int,
+    layers: int,
+    pieces: int,
+    dropout: float,
+    word_dropout: float,
+    *,
+    learned_words: bool,
 ) -> nn.Module:
     import torch
     from torch import nn
@@ -115,7 +125,7 @@ def _network(
 
         def __init__(self) -> None:
             super().__init__()
-            self.words = WordEmbedding(pieces, width)
+            self.words = WordEmbedding(pieces, width, fixed=not learned_words)
             self.places = nn.Embedding(length, width)
             self.blocks = nn.ModuleList(Block() for _ in range(layers))
             self.norm = nn.BatchNorm1d(width)

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import FileDataset
+from scipy.ndimage import gaussian_filter
 
 from titer.guard.checks.past import NoPast
 from titer.guard.checks.series import RULES, check_series
+from titer.guard.checks.texture import whiteness
 from titer.guard.records import Outcome
 
 Make = Callable[..., list[Path]]
@@ -139,6 +141,35 @@ def test_a_lesion_through_many_slices_is_anatomy(series: Make) -> None:
             _bump(one, 300 * np.exp(-(((number - 11) / 5) ** 2)))
 
     assert found(series(edit)) == set()
+
+
+def smooth(slices: list[FileDataset]) -> None:
+    """Smear the noise over neighbours, as reconstruction does."""
+    for one in slices:
+        values = gaussian_filter(np.frombuffer(one.PixelData, "<i2").reshape(96, 96).astype(float), 0.8)
+        one.PixelData = values.astype("<i2").tobytes()
+
+
+def test_a_place_that_was_painted_over_is_found_where_it_is(series: Make) -> None:
+    def edit(slices: list[FileDataset]) -> None:
+        smooth(slices)
+        values = np.frombuffer(slices[8].PixelData, "<i2").reshape(96, 96).astype(float)
+        rows, columns = np.mgrid[:96, :96]
+        grain = 8 * np.random.default_rng(3).standard_normal(values.shape)
+        painted = np.where(np.hypot(rows - 60, columns - 40) < 9, 450 + grain, values)
+        slices[8].PixelData = painted.astype("<i2").tobytes()
+
+    assert "slice-texture" not in found(series(smooth, "clean"))
+    findings = [one for one in check_series(series(edit), NoPast()) if one.rule == "slice-texture"]
+    assert [(one.outcome, one.evidence["slice"]) for one in findings] == [(Outcome.FLAG, 8)]
+    assert np.hypot(findings[0].evidence["row"] - 60, findings[0].evidence["column"] - 40) < 9
+
+
+def test_whiteness_tells_white_noise_from_smeared_noise() -> None:
+    white = 500 + 20 * np.random.default_rng(4).standard_normal((96, 96))
+    white[:20] = 0
+    assert 0.6 < np.median(whiteness(white)[40:80, 20:76]) < 1.1
+    assert np.median(whiteness(gaussian_filter(white, 1))[40:80, 20:76]) < 0.4
 
 
 def test_a_mirrored_slice_does_not_fit(series: Make) -> None:

@@ -101,6 +101,19 @@ def test_what_a_stop_left_is_cleared_and_what_is_missing_is_reported(start: Call
     assert lost.digest[:16] in said[0]
 
 
+def test_g1_a_row_whose_files_new_name_was_lost_with_the_power_finds_it_again(guard) -> None:
+    assert _send(guard)[0] == 0
+    [row] = guard.rows(objects)
+    guard.receiver.stop()
+    Path(row.path).rename(guard.home.spool / "incoming" / "ab.part")
+    again = Receiver(guard.context, port=0)
+    again.start()
+    again.stop()
+    assert Path(row.path).is_file()
+    assert guard.files() == [str(Path(row.path).relative_to(guard.home.spool))]
+    assert len(guard.rows(audit)) == 1
+
+
 def test_an_object_that_was_deleted_after_its_time_is_taken_again(guard) -> None:
     assert _send(guard)[0] == 0
     [row] = guard.rows(objects)

@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from titer.guard.keys import Signer, signed
 from titer.guard.store.tables import audit, audit_head, checkpoints
 
 GENESIS = "0" * 64
 _HEAD = 1
+# Made once: to build a statement costs more than to run it, and every object that comes in writes a row.
+_LAST = select(audit_head.c.seq, audit_head.c.digest).with_for_update()
+_ADD = insert(audit)
+_MOVE = update(audit_head).where(audit_head.c.id == _HEAD).values(seq=bindparam("to"), digest=bindparam("link"))
 
 
 def canonical(event: Mapping[str, Any]) -> str:
@@ -35,15 +39,15 @@ def link(previous: str, seq: int, event: str) -> str:
 
 def append(connection: Connection, event: Mapping[str, Any], at: float) -> int:
     """Add an event in the caller's transaction, and return its number, from 1 on."""
-    head = connection.execute(select(audit_head.c.seq, audit_head.c.digest).with_for_update()).first()
+    head = connection.execute(_LAST).first()
     seq, previous = (0, GENESIS) if head is None else (int(head.seq), str(head.digest))
     text = canonical(event)
     digest = link(previous, seq + 1, text)
-    connection.execute(insert(audit).values(seq=seq + 1, at=at, event=text, digest=digest))
+    connection.execute(_ADD, {"seq": seq + 1, "at": at, "event": text, "digest": digest})
     if head is None:
         connection.execute(insert(audit_head).values(id=_HEAD, seq=1, digest=digest))
     else:
-        connection.execute(update(audit_head).where(audit_head.c.id == _HEAD).values(seq=seq + 1, digest=digest))
+        connection.execute(_MOVE, {"to": seq + 1, "link": digest})
     return seq + 1
 
 

@@ -15,19 +15,18 @@ import numpy as np
 from titer.guard.checks.loaded import load, quiet
 from titer.guard.checks.past import Past
 from titer.guard.checks.rule import Hit, Rule
-from titer.guard.checks.volume import Series
+from titer.guard.checks.volume import Series, one_stack
 from titer.guard.records import Outcome
 
 SMOOTH = 4.0
 """Standard deviation of the smoothing in pixels: half the radius of what is looked for."""
-RATIO, LEAST = 2.6, 1.5
+RATIO, LEAST = 2.8, 1.5
 """An outlier's excess is so many times the series' median, and at least this: tuned on clean series only."""
 MOST_MEDIAN = 1.2
 """Above it neighbours predict too little."""
 MISFIT = 3.0
 _FLOOR, _SPREAD = 0.02, 0.5
-_FEWEST, _MOST = 12, 3000
-_SMALLEST = 64
+_FEWEST = 12
 _EDGE = 2
 
 
@@ -67,10 +66,10 @@ def misfit(slices: Sequence[np.ndarray], number: int, scale: float) -> float:
 
 
 def _outliers(series: Series, _past: Past) -> Iterator[Hit]:
-    if len({(one.one.text("Rows"), one.one.text("Columns")) for one in series.stack}) > 1:
-        return  # series-shared says so
+    if len(series.stack) < _FEWEST or not one_stack(series):
+        return
     slices = _pixels(series)
-    if slices is None or len(slices) < _FEWEST:
+    if slices is None:
         return
     scale = _range(slices)
     inner = range(_EDGE, len(slices) - _EDGE)
@@ -105,13 +104,7 @@ def _range(slices: Sequence[np.ndarray]) -> float:
 
 
 def _pixels(series: Series) -> list[np.ndarray] | None:
-    """Return the slices, made small one by one; None where they are of another kind, or too small or too many."""
-    sides = (series.first.dataset.get("Rows"), series.first.dataset.get("Columns"))
-    if not all(isinstance(side, int) and side >= _SMALLEST for side in sides) or len(series.stack) > _MOST:
-        return None
-    places = {round(one.along, 2) for one in series.stack}
-    if len(places) < len(series.stack):
-        return None  # several phases or echoes at a place: neighbours are of another contrast
+    """Return the slices, made small one by one; None where they are of another kind."""
     out = []
     for one in series.stack:
         with quiet():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from titer.guard.checks import device, instance, mixed, order, outliers
+from titer.guard.checks import device, instance, mixed, order, outliers, texture
 from titer.guard.checks.loaded import Unreadable, load, quiet
 from titer.guard.checks.past import NoPast, Past, count
 from titer.guard.checks.rule import Rule, applied, habits
@@ -15,7 +15,7 @@ from titer.guard.checks.volume import Series, series_of
 from titer.guard.keys import pseudonym
 from titer.guard.records import Finding
 
-RULES: tuple[Rule[Series], ...] = (*order.RULES, *mixed.RULES, *outliers.RULES)
+RULES: tuple[Rule[Series], ...] = (*order.RULES, *mixed.RULES, *outliers.RULES, *texture.RULES)
 _SAMPLE = 16
 
 
@@ -52,13 +52,12 @@ def learn(connection: Connection, identity: bytes, paths: Sequence[Path]) -> Non
     """
     try:
         series = series_of(paths)
-        values = {pair for path in _spread(paths) for pair in _of_object(path)}
-    except Unreadable:
+        key, values = series.device(_Keyed(identity)), {pair for path in _spread(paths) for pair in _of_object(path)}
+    except Exception:  # noqa: BLE001 - a series with a malformed value teaches nothing
         return
     with quiet():
         values |= habits(applied(RULES, series, "", NoPast()))
         way = order.direction(series)
-        key = series.device(_Keyed(identity))
     count(connection, key, values | ({(order.DIRECTION, way)} if way else set()))
 
 

@@ -15,6 +15,8 @@ from titer.guard.checks.past import Past
 _VOLUMES = ("CT", "MR", "PT")
 _AXES = ("LR", "PA", "HF")
 _ROUND = 2
+SMALLEST, MOST = 64, 3000
+"""Pixels of a side, and slices, with which neighbours are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,14 @@ def main_direction(normal: Sequence[float]) -> str:
     return f"{_AXES[main]}{'+' if normal[main] > 0 else '-'}"
 
 
+def one_stack(series: Series) -> bool:
+    """Whether every place of the stack has one slice, of one size of 64 pixels or more, so that neighbours compare."""
+    sides = {(one.one.dataset.get("Rows"), one.one.dataset.get("Columns")) for one in series.stack}
+    large = all(isinstance(side, int) and side >= SMALLEST for pair in sides for side in pair)
+    places = {round(one.along, 2) for one in series.stack}
+    return len(sides) == 1 and large and len(places) == len(series.stack) <= MOST
+
+
 def _header(path: Path) -> Loaded:
     one = load(path)
     for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
@@ -94,11 +104,11 @@ def _stack(objects: Sequence[Loaded]) -> tuple[tuple[Slice, ...], tuple[float, f
 
 def _axes(one: Loaded) -> tuple[float, ...] | None:
     """Return the rounded directions of a slice of a volume, None of anything else."""
-    if one.text("Modality") not in _VOLUMES or "LOCALIZER" in one.texts("ImageType"):
-        return None
     try:
+        if one.text("Modality") not in _VOLUMES or "LOCALIZER" in one.texts("ImageType"):
+            return None
         axes, place = one.numbers("ImageOrientationPatient"), one.numbers("ImagePositionPatient")
-    except (ValueError, TypeError):
+    except Exception:  # noqa: BLE001 - a malformed value makes pydicom raise a dozen kinds of error
         return None
     if len(axes) != 6 or len(place) != 3:
         return None
@@ -108,6 +118,6 @@ def _axes(one: Loaded) -> tuple[float, ...] | None:
 def _number(one: Loaded) -> int | None:
     try:
         found = one.number("InstanceNumber")
-    except (ValueError, TypeError):
+    except Exception:  # noqa: BLE001 - as above
         return None
     return None if found is None else int(found)

@@ -68,6 +68,11 @@ def demo_model(seed: int) -> tuple[Model, TrainingData, str]:
     return fit(blank, net, data, standard(data), seed=seed), data, title
 
 
+def demo_images(count: int, seed: int = 0) -> Tensor:
+    """Return images that the demo model was not trained on, [N, 1, 28, 28] in grey levels 0 to 255."""
+    return _parts(seed)[0]["validation"].x[:count]
+
+
 def _parts(seed: int) -> tuple[dict[str, Samples], str]:
     if locate(FILE) is not None:
         return dict(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -37,6 +37,7 @@ def router(context: Context, require: Require) -> APIRouter:
     routes = APIRouter(prefix="/v2", tags=["inference"])
     service = _Service(context)
     caller = require("infer")
+    asking = Depends(caller)
 
     @routes.get("/health/live", dependencies=[Depends(require("public"))])
     def live() -> dict[str, bool]:
@@ -49,17 +50,17 @@ def router(context: Context, require: Require) -> APIRouter:
                 raise HTTPException(503, "a model does not answer")
         return {"ready": True}
 
-    @routes.get("/models/{name}", dependencies=[Depends(caller)])
+    @routes.get("/models/{name}", dependencies=[asking])
     def model(name: str) -> dict[str, Any]:
         return contract.metadata(service.facts(name))
 
-    @routes.get("/models/{name}/ready", dependencies=[Depends(caller)])
+    @routes.get("/models/{name}/ready", dependencies=[asking])
     def model_ready(name: str) -> dict[str, Any]:
         service.facts(name)
         return {"name": name, "ready": True}
 
     @routes.post("/models/{name}/infer")
-    async def infer(name: str, request: Request, account: Annotated[Any, Depends(caller)]) -> dict[str, Any]:
+    async def infer(name: str, request: Request, account: Any = asking) -> dict[str, Any]:
         body = await _body(request, context.settings.web.max_upload_mib * MiB)
         return await run_in_threadpool(service.infer, name, body, _name_of(account))
 

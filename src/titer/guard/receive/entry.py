@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, CursorResult, func, insert, select, update
+from sqlalchemy import Connection, CursorResult, bindparam, func, insert, select, update
 
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, Result, audit_event
@@ -23,6 +23,18 @@ from titer.guard.store.tables import findings, objects, series, verdicts
 CONFLICT = Reply(Status.IDENTITY_CONFLICT, "SOP Instance UID is known with other content")
 RULE = "same-uid-other-content"
 _DELETED, _QUARANTINED = "deleted", "quarantined"
+# Statements are made once: to build one costs more than to run it.
+_KNOWN = (
+    select(objects.c.id, objects.c.digest, objects.c.state, objects.c.path)
+    .where(objects.c.sop_instance_uid == bindparam("uid"))
+    .order_by(objects.c.id)
+)
+_ADD = insert(objects)
+_COUNT = (
+    update(series)
+    .where(series.c.series_instance_uid == bindparam("mine"))
+    .values(objects=series.c.objects + 1, last_at=bindparam("at"), state="open")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +71,11 @@ class Entry:
 
     def write(self, connection: Connection) -> Reply:
         """Record it in the journal's transaction; returns what the sender is told."""
-        known = connection.execute(
-            select(objects.c.id, objects.c.digest, objects.c.state, objects.c.path)
-            .where(objects.c.sop_instance_uid == self._got.sop_instance_uid)
-            .order_by(objects.c.id)
-        ).all()
+        known = connection.execute(_KNOWN, {"uid": self._got.sop_instance_uid}).all()
         if known and known[0].digest != self._got.digest:
             return self._conflict(connection, known)
         if not known:
-            connection.execute(insert(objects).values(self._row("received", self._got.path)))
+            connection.execute(_ADD, self._row("received", self._got.path))
         elif known[0].state == _DELETED:
             row = self._row("received", self._got.path)
             connection.execute(update(objects).where(objects.c.id == known[0].id).values(row))
@@ -101,11 +109,7 @@ class Entry:
     def _series(self, connection: Connection) -> None:
         """Count the object to its series, which is open again where it was judged."""
         got = self._got
-        mine = series.c.series_instance_uid == got.series_instance_uid
-        changed = connection.execute(
-            update(series).where(mine).values(objects=series.c.objects + 1, last_at=got.received_at, state="open")
-        )
-        if changed.rowcount:
+        if connection.execute(_COUNT, {"mine": got.series_instance_uid, "at": got.received_at}).rowcount:
             return
         connection.execute(
             insert(series).values(

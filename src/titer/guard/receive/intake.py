@@ -20,7 +20,7 @@ from titer.guard.checks.walk import TRANSFER_SYNTAXES, Unreadable
 from titer.guard.context import Context
 from titer.guard.keys import pseudonym
 from titer.guard.receive.entry import Entry, Refusal, refused
-from titer.guard.receive.spool import Part, Spool, TooLarge
+from titer.guard.receive.spool import Part, Spool, TooLarge, settle_folder
 from titer.guard.receive.status import Reply, Status
 from titer.guard.receive.syntaxes import is_storage
 from titer.guard.records import Received
@@ -127,13 +127,15 @@ class Intake:
         part.keep(received.path)
         self._faults("rename")
         entry = Entry(received, quarantine=self._context.home.quarantine)
-        return self._when_durable(self._context.journal.submit(entry.write))
+        written = self._context.journal.submit(entry.write)
+        settle_folder(received.path.parent)  # while the journal commits: both must be done before the reply
+        return self._when_durable(written)
 
     def _when_durable(self, written: Future[Reply]) -> Future[Reply]:
         reply: Future[Reply] = Future()
 
         def done(future: Future[Reply]) -> None:
-            """Runs in the journal's thread, after the commit."""
+            """Runs after the commit, mostly in the journal's thread."""
             error = future.exception()
             self._faults("journal")
             if error is None:
@@ -187,17 +189,18 @@ class Intake:
         A `.part` file, and a file that no row records, were never acknowledged: they are removed. A row whose file is
         gone is reported, and left.
         """
-        self.spool.sweep()
         rows = select(objects.c.digest, objects.c.path).where(objects.c.state != "deleted").order_by(objects.c.digest)
         with self._context.engine.connect() as connection:
             found = connection.execution_options(yield_per=1000)
             for path in list(self.spool.strays(row.digest for row in found.execute(rows))):
                 path.unlink(missing_ok=True)
-            return [
-                f"object {row.digest[:16]}: its row stands, its file is gone"
-                for row in found.execute(rows)
-                if not Path(row.path).is_file()
-            ]
+            missing = {row.digest: row.path for row in found.execute(rows) if not Path(row.path).is_file()}
+        self.spool.sweep(missing)
+        return [
+            f"object {digest[:16]}: its row stands, its file is gone"
+            for digest, path in missing.items()
+            if not Path(path).is_file()
+        ]
 
 
 def _checked(part: Part, claim: Claim) -> tuple[Header, str | None]:

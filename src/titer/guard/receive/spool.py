@@ -14,7 +14,7 @@ import shutil
 import struct
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from titer.guard.checks.light import Claim
@@ -98,12 +98,11 @@ class Part:
         os.fsync(self._file)
 
     def keep(self, path: Path) -> None:
-        """Give it its name, durably; a file that stands there has the same bytes."""
+        """Give it its name; a file that stands there has the same bytes. `settle_folder` makes the name durable."""
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with self._lock:
             self.path.replace(path)
             self._close()
-        _settle_folder(path.parent)
 
     def discard(self) -> None:
         """Remove what is there of it; does nothing once it is kept. Any thread may, while another one appends."""
@@ -118,7 +117,8 @@ class Part:
             self._file = -1
 
 
-def _settle_folder(folder: Path) -> None:
+def settle_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -147,12 +147,21 @@ class Spool:
         """Return where an object of this digest stands."""
         return self.root / digest[:2] / f"{digest}.dcm"
 
-    def sweep(self) -> int:
-        """Remove the `.part` files that an ended process left; returns how many."""
-        left = list(self.incoming.glob("*.part"))
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+    def sweep(self, missing: Collection[str]) -> None:
+        """Remove the `.part` files that an ended process left.
+
+        Args:
+            missing: digests of rows without a file. After a loss of power the disk may have kept a row and not the
+                new name of its file, which then is still a `.part`: it gets its name.
+        """
+        for part in self.incoming.glob("*.part"):
+            digest = hashlib.sha256(part.read_bytes()).hexdigest() if missing else ""
+            if digest in missing:
+                place = self.place(digest)
+                place.parent.mkdir(mode=0o700, exist_ok=True)
+                part.replace(place)
+            else:
+                part.unlink(missing_ok=True)
 
     def digests(self) -> Iterator[str]:
         """Yield the digests that files are named by, in order."""

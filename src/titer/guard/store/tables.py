@@ -148,7 +148,8 @@ accounts = Table(
     Column("name", String(64), primary_key=True),
     Column("role", String(16), nullable=False),  # admin | radiologist | reviewer | service | auditor
     Column("password", Text),  # argon2id, encoded
-    Column("totp", Text),  # secret of RFC 6238, base32
+    Column("totp", Text),  # secret of RFC 6238, sealed by a key outside the database
+    Column("totp_step", BigInteger),  # the last one used: a code serves once
     Column("failures", Integer, nullable=False, default=0),
     Column("locked_until", Float),
     Column("disabled", Boolean, nullable=False, default=False),
@@ -165,6 +166,16 @@ sessions = Table(
     Column("created_at", Float, nullable=False),
     Column("seen_at", Float, nullable=False),
     Column("break_glass", Text),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token", _DIGEST, primary_key=True),  # SHA-256 of the bearer token
+    Column("account", ForeignKey("accounts.name"), nullable=False, index=True),
+    Column("label", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
 )
 
 switches = Table(

@@ -1,1 +1,1 @@
-"""Pages and interfaces over HTTP: review, dashboard, accounts, inference, DICOMweb."""
+"""Pages and interfaces over HTTP: review, viewer, dashboard, accounts, metrics, health."""

@@ -1,0 +1,81 @@
+"""The dashboard, and the switches of layers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy import Connection, delete, insert
+
+from titer.guard.audit import chain
+from titer.guard.audit.events import Kind, audit_event
+from titer.guard.settings import LAYERS, Layer
+from titer.guard.store.tables import switches
+from titer.guard.web import drawings, trends
+from titer.guard.web.access import who
+from titer.guard.web.site import Site
+
+SPANS = {"1h": ("last hour", 3600.0), "24h": ("last 24 hours", 86400.0), "7d": ("last 7 days", 7 * 86400.0)}
+SPANS["30d"] = ("last 30 days", 30 * 86400.0)
+Span = Literal["1h", "24h", "7d", "30d"]
+
+
+def router(site: Site) -> APIRouter:
+    """Return the routes."""
+    made, context = APIRouter(tags=["dashboard"]), site.context
+
+    @made.get("/dashboard", dependencies=site.gate("dashboard.read"), response_class=HTMLResponse)
+    def dashboard(request: Request, span: Annotated[Span, Query()] = "24h") -> Response:
+        """Show traffic, verdicts, alert load, latency, drift, the outbox and the layers."""
+        return _shown(site, request, span)
+
+    @made.post("/switches", dependencies=site.gate("switches.write"), response_class=HTMLResponse)
+    def switch(
+        request: Request,
+        route: Annotated[str, Form(max_length=64)],
+        layer: Annotated[Layer, Form()],
+        on: Annotated[Literal["on", "off", "default"], Form()],
+    ) -> Response:
+        """Switch a layer of a route on or off, or back to the settings."""
+        me, at = who(request), context.clock()
+        if route not in [one.name for one in context.settings.routes]:
+            return _shown(site, request, "24h", f"route = {route!r} is not known", 400)
+
+        def write(connection: Connection) -> None:
+            connection.execute(delete(switches).where(switches.c.route == route, switches.c.layer == layer))
+            if on != "default":
+                row = {"route": route, "layer": layer, "on": on == "on", "account": me.name, "at": at}
+                connection.execute(insert(switches).values(**row))
+            detail = {"what": "layer switched", "route": route, "layer": layer, "to": on}
+            kind = Kind.SECURITY_ALERT if on == "off" else Kind.APPLICATION
+            chain.append(connection, audit_event(kind, action="U", agent=me.name, at=at, detail=detail), at)
+
+        context.journal.write(write)
+        return RedirectResponse("/dashboard", 303)
+
+    return made
+
+
+def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: int = 200) -> Response:
+    now, (said, seconds) = site.context.clock(), SPANS[span]
+    with site.context.engine.connect() as connection:
+        found = trends.numbers(connection, trends.Stretch(start=now - seconds, end=now))
+        set_ = trends.layers(connection)
+    ends = (f"{span} ago", "now")
+    latency = {"median": found.latency_p50, "99th percentile": found.latency_p99}
+    charts = {
+        "traffic": drawings.columns({"objects": found.traffic}, f"objects received, {said}", ends),
+        "outcomes": drawings.columns(found.outcomes, f"verdicts by outcome, {said}", ends),
+        "latency": drawings.lines(latency, f"seconds from the last object to the verdict, {said}", ends),
+        "drift": drawings.lines(found.drift, f"detector scores over their thresholds, {said}", ends, limit=1.0),
+    }
+    return site.page(
+        request, "dashboard.html.j2", status, found=found, charts=charts, span=span, spans=SPANS, said=said, set=set_,
+        layers=LAYERS, routes=site.context.settings.routes, parts=_parts(site), wrong=wrong,
+        latency=latency, outcomes={name: int(sum(values)) for name, values in found.outcomes.items()},
+    )  # fmt: skip
+
+
+def _parts(site: Site) -> list[tuple[str, str | None]]:
+    return [(part.name, part.trouble()) for part in site.context.parts]
