@@ -142,7 +142,7 @@ def store(context: Context, files: list[Path]) -> None:
             "study_instance_uid": read.StudyInstanceUID, "series_instance_uid": read.SeriesInstanceUID,
             "transfer_syntax_uid": read.file_meta.TransferSyntaxUID, "digest": digest, "modality": "CT",
             "size": path.stat().st_size, "path": str(path), "route": "all", "calling_ae": "CT1", "peer": "127.0.0.1",
-            "received_at": at, "state": "checked",
+            "received_at": at, "state": "judged",
         }  # fmt: skip
         item = Item(destination="pacs", kind=OBJECT, subject=read.SOPInstanceUID, digest=digest, path=str(path))
         context.journal.submit(lambda c, row=row: c.execute(insert(objects).values(row)))  # type: ignore[misc]

@@ -39,8 +39,8 @@ class Guard:
             self.deliverer.stop()
             self.deliverer = None
 
-    def receive(self, content: bytes, *destinations: str, state: str = "checked") -> str:
-        """Store an object as if it had come in and been checked, and queue it; returns its SOP instance UID."""
+    def receive(self, content: bytes, *destinations: str, state: str = "judged") -> str:
+        """Store an object as if it had come in and been judged, and queue it; returns its SOP instance UID."""
         digest = hashlib.sha256(content).hexdigest()
         path = self.context.home.spool / digest[:2] / digest
         path.parent.mkdir(parents=True, exist_ok=True)

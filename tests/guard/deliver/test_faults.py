@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from tests.guard.deliver.peers import (
     SERIES,
@@ -26,9 +27,11 @@ PATIENT = "retry_seconds = 0.05\nlongest_pause_seconds = 0.2\ntimeout_seconds = 
 
 
 @contextmanager
-def listener(serve):
+def listener(serve, receive_buffer=None):
     """Call `serve(connection)` in a thread for every TCP connection."""
     server = socket.create_server(("127.0.0.1", 0))
+    if receive_buffer:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     taken = []
 
     def run():
@@ -190,7 +193,6 @@ def _pump(source, sink, limit):
 
 def test_a_peer_that_stops_reading_is_given_up_in_time(make_guard, ct):
     """Its window is full: a write waits, and must not wait for ever."""
-    big = ct + b"\0\0\x10\x40UT\0\0" + struct.pack("<I", 20_000_000) + b" " * 20_000_000
     stops = threading.Event()
 
     def serve(connection):
@@ -206,11 +208,54 @@ def test_a_peer_that_stops_reading_is_given_up_in_time(make_guard, ct):
         with listener(serve) as address:
             guard = make_guard(destination("pacs", "dicom", address))
             guard.start()
-            guard.receive(big, "pacs")
+            guard.receive(big(ct, 20_000_000), "pacs")
             until(lambda: guard.items()[0].attempts >= 1, 15)
             assert guard.items()[0].state == "waiting"
             guard.stop()
             stops.set()
+
+
+def big(ct, size):
+    """Return a CT image with a long private element at its end."""
+    return ct + b"\0\0\x10\x40UT\0\0" + struct.pack("<I", size) + b" " * size
+
+
+def test_an_object_that_takes_longer_than_the_time_out_arrives_as_long_as_it_moves(make_guard, ct):
+    content = big(ct, 12_000_000)
+    with faulty(Faulty(), max_pdu=131072) as peer:
+        host, port = peer.address.split(":")
+
+        def serve(connection):
+            with connection, socket.create_connection((host, int(port))) as onward:
+                threading.Thread(target=_pump, args=(onward, connection, None), daemon=True).start()
+                while block := connection.recv(65536):
+                    onward.sendall(block)
+                    time.sleep(len(block) / 4_000_000)
+                onward.shutdown(socket.SHUT_RDWR)
+
+        with listener(serve, receive_buffer=65536) as address:
+            guard = make_guard(destination("pacs", "dicom", address))
+            guard.start()
+            guard.receive(content, "pacs")
+            (item,) = guard.settled()
+            assert item.attempts == 1
+            assert [data for _, data in peer.stored] == [data_bytes(content)]
+            guard.stop()
+
+
+def test_an_object_of_a_hundred_megabytes_is_never_whole_in_memory(make_guard, ct, tmp_path):
+    port = free_port()
+    with storescp(tmp_path / "in", port):
+        guard = make_guard(destination("pacs", "dicom", f"127.0.0.1:{port}", "timeout_seconds = 20"))
+        guard.receive(big(ct, 100_000_000), "pacs")
+        process, before, most = psutil.Process(), psutil.Process().memory_info().rss, 0
+        guard.start()
+        while guard.items(state="waiting"):
+            most = max(most, process.memory_info().rss)
+            time.sleep(0.01)
+        guard.settled()
+        assert most - before < 40 << 20
+        guard.stop()
 
 
 def test_a_slow_peer_holds_up_no_other_destination(make_guard):

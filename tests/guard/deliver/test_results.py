@@ -103,11 +103,11 @@ def test_fhir_gets_a_preliminary_report_and_the_same_one_final_once_it_is_accept
     guard.settled()
     change(guard, update(verdicts).values(state="accepted"))
     guard.run(release, verdict)
-    guard.settled(count=2)
-    first, last = (json.loads(body) for _, _, _, body in web.requests)
-    assert (first["status"], last["status"]) == ("preliminary", "final")
+    guard.settled(count=3)
+    first, last, task = (json.loads(body) for _, _, _, body in web.requests)
+    assert (first["status"], last["status"], task["status"]) == ("preliminary", "final", "completed")
     assert first["id"] == last["id"]
-    assert len(web.kept) == 1
+    assert len(web.kept) == 2
     assert last["imagingStudy"][0]["identifier"]["value"] == f"urn:oid:{STUDY}"
     assert "pneumonia (probability 0.930)" in last["conclusion"]
 
@@ -122,7 +122,9 @@ def test_an_older_state_of_a_resource_never_overwrites_a_newer_one(make_guard, c
     guard.start()
     guard.settled()
     guard.settled("withheld")
-    assert [json.loads(body)["status"] for _, _, _, body in web.requests] == ["final"]
+    guard.settled(kind="task")
+    told = [(json.loads(body)["resourceType"], json.loads(body)["status"]) for _, _, _, body in web.requests]
+    assert told == [("DiagnosticReport", "final"), ("Task", "completed")]
 
 
 def test_a_held_verdict_asks_for_a_review_and_tells_nothing_of_the_result(make_guard, ct, web):
@@ -140,6 +142,21 @@ def test_a_held_verdict_asks_for_a_review_and_tells_nothing_of_the_result(make_g
     assert (closed["status"], closed["id"]) == ("rejected", asked["id"])
     assert b"pneumonia" not in b"".join(body for _, _, _, body in web.requests)
     assert b"pixel spacing" in web.requests[0][3]
+
+
+def test_a_request_that_a_late_image_has_overtaken_is_cancelled(make_guard, ct, web):
+    guard = make_guard(destination("records", "fhir", web.address))
+    guard.receive(ct)
+    verdict = guard.judge(SERIES, state="held", outcome="FLAG")
+    guard.run(announce, verdict)
+    guard.start()
+    guard.settled()
+    change(guard, update(verdicts).values(state="superseded"))
+    guard.judge(SERIES, revision=1, state="held", outcome="FLAG")
+    guard.run(announce, verdict)
+    guard.settled(count=2)
+    asked, closed = (json.loads(body) for _, _, _, body in web.requests)
+    assert (closed["status"], closed["id"]) == ("cancelled", asked["id"])
 
 
 def test_a_fhir_server_that_gives_ids_itself_is_asked_by_identifier(make_guard, ct, web):

@@ -41,6 +41,8 @@ class Deliverer:
     def stop(self) -> None:
         """Finish what is being sent; what is left waits in the outbox."""
         for worker in self.workers:
+            worker.ask_to_stop()
+        for worker in self.workers:
             worker.stop()
         self.workers = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import socket
 from collections import OrderedDict
 from pathlib import Path
@@ -25,11 +26,27 @@ logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its messages hold 
 
 _MOST_CONTEXTS = 128
 _LONGEST_PDU = 131072
+_PDUS_WAITING = 8
+_SEND_BUFFER = 1 << 18
 SUCCESS, COERCED = 0x0000, 0xB000
 _WARNINGS = {COERCED: "coerced data elements", 0xB006: "elements discarded", 0xB007: "does not match the SOP class"}
 _LATER = range(0xA700, 0xA800)  # out of resources
 Syntax = tuple[str, str]
 """SOP class and transfer syntax."""
+
+
+class _Narrow(queue.Queue[Any]):
+    """What waits to be sent, a few PDUs: without, a whole object waits in memory, and its answer times out meanwhile.
+
+    `put` raises queue.Full where nothing was sent for `seconds`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(maxsize=_PDUS_WAITING)
+        self._seconds = seconds
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, self._seconds if timeout is None else timeout)
 
 
 class StoreSender:
@@ -57,9 +74,9 @@ class StoreSender:
         association = self._open(wanted)
         try:
             status = association.send_c_store(parcel.path)
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, queue.Full) as error:
             self.close()
-            raise Unreachable(f"the association broke: {type(error).__name__}") from None
+            raise Unreachable(f"the association broke, or stands still: {type(error).__name__}") from None
         return self._judged(status)
 
     def rest(self) -> None:
@@ -74,6 +91,7 @@ class StoreSender:
         if association is None:
             return
         if association.is_established:
+            association.dul.to_provider_queue = queue.Queue()  # an abort does not wait behind what hangs
             association.abort()
         _shut(association)
 
@@ -106,6 +124,7 @@ class StoreSender:
             evt_handlers=[(evt.EVT_CONN_OPEN, self._prepare)],
         )
         if association.is_established:
+            association.dul.to_provider_queue = _Narrow(self._seconds)
             return association
         turned_down = association.rejected_contexts and not association.accepted_contexts
         answer = association.acceptor.primitive
@@ -122,6 +141,7 @@ class StoreSender:
         """Send small packets at once (40 ms each on many peers), and let no write wait for ever."""
         stream = event.assoc.dul.socket.socket
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)  # or megabytes are sent, and not there yet
         stream.settimeout(self._seconds)
 
     def _judged(self, status: Any) -> str:

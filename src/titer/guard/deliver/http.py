@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterable, Iterable, Mapping
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ class Client:
         headers = (
             {"Authorization": f"Bearer {self.secret.decode('ascii', 'replace')}"} if bearer and self.secret else {}
         )
+        self._seconds = destination.timeout_seconds
         self._base = destination.address.rstrip("/")
         self._client = httpx.Client(
             headers=headers,
@@ -51,17 +53,19 @@ class Client:
         )
 
     def send(self, method: str, path: str, content: Content, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        """Send, and return status and body (its first MiB); what means failure for every server is raised.
+        """Send, and return status and body; what means failure for every server is raised.
+
+        Of the body it is the first MiB, and what came within the destination's time-out.
 
         Raises:
             Unreachable: no connection, no answer in time, or a status that says later (408, 425, 429, 5xx).
         """
         try:
             with self._client.stream(method, self._base + path, content=content, headers=headers) as answer:
-                body = b""
+                body, end = b"", time.monotonic() + self._seconds
                 for block in answer.iter_bytes():
                     body += block
-                    if len(body) > _LONGEST_ANSWER:
+                    if len(body) > _LONGEST_ANSWER or time.monotonic() > end:
                         break
         except httpx.HTTPError as error:
             raise Unreachable(f"the server cannot be reached or did not answer: {type(error).__name__}") from None

@@ -77,7 +77,8 @@ def _outdated(connection: Connection, item: Row[Any], verdict: Row[Any]) -> Deni
     """Withhold what a later verdict or a later word on the same verdict has overtaken."""
     same = (verdicts.c.subject == verdict.subject) & (verdicts.c.subject_kind == verdict.subject_kind)
     newest = connection.execute(select(func.max(verdicts.c.revision)).where(same)).scalar_one()
-    if newest > verdict.revision:
+    closes = item.kind == "task" and item.body["state"] != "held"
+    if newest > verdict.revision and not closes:
         return Denial(reason=f"superseded by revision {newest} of the verdict")
     if item.kind not in ("diagnostic-report", "task"):
         return None

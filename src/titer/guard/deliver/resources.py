@@ -12,7 +12,13 @@ from typing import Any
 
 SYSTEM = "https://github.com/titer/titer/verdict"
 _PRIORITIES = ("routine", "urgent", "asap", "stat")
-_TASKS = {"held": "requested", "accepted": "completed", "overridden": "completed", "rejected": "rejected"}
+_TASKS = {
+    "held": "requested",
+    "accepted": "completed",
+    "overridden": "completed",
+    "rejected": "rejected",
+    "superseded": "cancelled",
+}
 _ID = 40
 
 

@@ -22,7 +22,7 @@ from titer.guard.settings import DestinationSettings
 from titer.guard.store.tables import findings, objects, series, verdicts
 
 _IMAGES = ("dicom", "dicomweb")
-_JUDGED = ("checked", "judged")
+_JUDGED, _ACCEPTED = "judged", "accepted"
 
 
 class NotReleased(TiterError):  # noqa: N818 - says what happened
@@ -41,8 +41,8 @@ def release(context: Context, connection: Connection, verdict_id: int, heatmaps:
     """Queue a verdict's result for its route's destinations, in the caller's transaction; ring `BELL` after the commit.
 
     Application entities and DICOMweb servers get a structured report, and heat maps as captures; FHIR servers a
-    DiagnosticReport, preliminary until a person accepted it; webhooks an event. A verdict without a model's result
-    sends events only.
+    DiagnosticReport, preliminary until a person accepted it, which completes the Task that asked for it as well;
+    webhooks an event. A verdict without a model's result sends events only.
 
     Returns:
         How many items were queued.
@@ -61,6 +61,8 @@ def release(context: Context, connection: Connection, verdict_id: int, heatmaps:
             items.append(_item(destination, "event", facts))
         elif whole and destination.kind == "fhir":
             items.append(_item(destination, "diagnostic-report", facts))
+            if verdict.state == _ACCEPTED:
+                items.append(_item(destination, "task", {**facts, "result": None}))
         elif whole and verdict.subject_kind == "series":
             items += _documents(connection, destination, facts, heatmaps)
     return _queued(context, connection, items)
@@ -129,7 +131,7 @@ def _documents(
     """Return the structured report, which names each image with its digest, and a capture of each heat map."""
     held = connection.execute(
         select(objects.c.sop_instance_uid, objects.c.sop_class_uid, objects.c.digest)
-        .where(objects.c.series_instance_uid == facts["subject"], objects.c.state.in_(_JUDGED))
+        .where(objects.c.series_instance_uid == facts["subject"], objects.c.state == _JUDGED)
         .order_by(objects.c.id)
     ).all()
     images = [list(one) for one in held]

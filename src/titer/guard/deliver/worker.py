@@ -60,10 +60,14 @@ class Worker:
         """Begin."""
         self._thread.start()
 
-    def stop(self, seconds: float = 5.0) -> None:
-        """Finish the item that is being sent, or break it off after a while: it is sent again after the next start."""
+    def ask_to_stop(self) -> None:
+        """Begin nothing more."""
         self._stopping.set()
         self._context.bell.ring(BELL)
+
+    def stop(self, seconds: float = 5.0) -> None:
+        """Finish the item that is being sent, or break it off after a while: it is sent again after the next start."""
+        self.ask_to_stop()
         self._thread.join(seconds)
         self._sender.close()
         self._thread.join()
