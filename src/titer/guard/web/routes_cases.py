@@ -109,8 +109,8 @@ def _bars(found: cases.Case) -> list[tuple[str, Markup, float, float]]:
 
 def _labels(found: cases.Case) -> list[str]:
     """Return the classes that the model knows, to choose from."""
-    scores = (found.verdict["result"] or {}).get("probabilities", {})
-    return [str(one) for one in scores] if isinstance(scores, dict) else []
+    known = (found.verdict["result"] or {}).get("classes", [])
+    return [str(one) for one in known] if isinstance(known, list) else []
 
 
 def _images(made: APIRouter, site: Site) -> None:

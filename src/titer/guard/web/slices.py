@@ -111,7 +111,7 @@ def picture(one: Slice) -> Picture:
             return _made(data, pixel, np.asarray(array))
         except NotShown:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a hostile file may raise anything in its decoder
             raise NotShown(f"this image cannot be decoded ({type(error).__name__})") from None
 
 
@@ -168,7 +168,7 @@ def _header(path: Path, tags: tuple[str, ...] = _TAGS) -> Any:
             return dicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
         except OSError:
             raise Changed("a file of this case is not there any more") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a hostile file may raise anything in its parser
             raise NotShown(f"a file of this case cannot be read ({type(error).__name__})") from None
 
 
