@@ -25,7 +25,7 @@ class Decisions:
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     refusal: str = ""
 
-    def __call__(self, context: Context, *given: Any) -> None:
+    def __call__(self, _context: Context, *given: Any) -> None:
         if self.refusal:
             raise SpecError(self.refusal)
         self.asked.append(given)

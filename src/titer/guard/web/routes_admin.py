@@ -116,7 +116,7 @@ def _shown(
     with site.context.engine.connect() as connection:
         people = connection.execute(select(table).order_by(table.c.name)).all()
         counted = connection.execute(select(sessions.c.account, func.count()).group_by(sessions.c.account)).all()
-        counts: dict[str, int] = {name: count for name, count in counted}
+        counts = {str(row.account): int(row[1]) for row in counted}
         given = connection.execute(select(tokens).order_by(tokens.c.account, tokens.c.label)).all()
     return site.page(
         request, "accounts.html.j2", status, people=people, sessions=counts, tokens=given, roles=ROLES, said=said,
