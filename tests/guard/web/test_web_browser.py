@@ -187,7 +187,7 @@ def test_a_radiologist_works_by_keyboard_from_login_to_logout(address: str, brow
     page.keyboard.press("Home")
     for _ in range(12):
         page.keyboard.press("ArrowDown")
-    page.wait_for_function("document.getElementById('viewer').dataset.shown.startsWith('12/')")
+    page.wait_for_function("() => document.getElementById('viewer').dataset.shown.startsWith('12/')")
     page.wait_for_timeout(300)
     shot(page, "viewer")
     page.keyboard.press("a")

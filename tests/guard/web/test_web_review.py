@@ -39,7 +39,14 @@ def test_the_queue_shows_the_most_urgent_first_and_filters(context, client, grey
 def test_a_case_shows_findings_scores_and_the_patient_and_reading_it_is_audited(context, client, grey, events) -> None:
     number = seed.put(context, [seed.image_file(grey)])
     page = client("radiologist").get(f"/cases/{number}").text
-    for words in ("The model looks elsewhere", "saliency-drift", "0.61 / 0.55", "MEIER^ANNA", "AML.T0043", "no tumour"):
+    for words in (
+        "The model looks elsewhere",
+        "saliency-drift",
+        "0.61 / 0.55",
+        "MEIER, ANNA",
+        "AML.T0043",
+        "no tumour",
+    ):
         assert words in page
     last = events()[-1]
     assert (last["type"]["code"], last["action"]) == ("110103", "R")

@@ -96,7 +96,7 @@ def _shown(site: Site, request: Request, number: int, wrong: str = "", status: i
     site.note(request, Kind.ACCESSED, "R", _what(found), {"what": "case", "case": str(number)})
     return site.page(
         request, "case.html.j2", status, case=found, slices=len(shown), trouble=trouble, patient=patient, before=before,
-        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found),
+        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found), result=_result(found),
     )  # fmt: skip
 
 
@@ -105,6 +105,20 @@ def _bars(found: cases.Case) -> list[tuple[str, Markup, float, float]]:
     given = [(n, float(s["score"]), float(s["threshold"])) for n, s in found.verdict["scores"].items() if len(s) >= 2]
     given.sort(key=lambda one: (one[1] <= one[2], one[0]))
     return [(name, drawings.bar(score, threshold), score, threshold) for name, score, threshold in given]
+
+
+def _result(found: cases.Case) -> dict[str, Any]:
+    """Return the model's result for reading: a list with a value for each class becomes one line a class."""
+    given, known = dict(found.verdict["result"] or {}), _labels(found)
+    out: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "classes":
+            continue
+        if known and isinstance(value, list) and len(value) == len(known):
+            out |= dict(zip(known, value, strict=True))
+        else:
+            out[name] = value
+    return out
 
 
 def _labels(found: cases.Case) -> list[str]:
