@@ -96,7 +96,8 @@ def _shown(site: Site, request: Request, number: int, wrong: str = "", status: i
     site.note(request, Kind.ACCESSED, "R", _what(found), {"what": "case", "case": str(number)})
     return site.page(
         request, "case.html.j2", status, case=found, slices=len(shown), trouble=trouble, patient=patient, before=before,
-        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found), result=_result(found),
+        after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found),
+        result=_result(found),
     )  # fmt: skip
 
 
