@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
@@ -67,7 +68,7 @@ def test_https_has_secure_cookies_hsts_and_no_old_tls(context, certificates) -> 
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
             old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
         with socket.create_connection(("127.0.0.1", port)) as raw, pytest.raises(ssl.SSLError):
             old.wrap_socket(raw)
@@ -84,12 +85,12 @@ def test_a_port_in_use_or_a_missing_certificate_is_said_before_it_starts(context
         with pytest.raises(SpecError, match=f"web.host, web.port = 127.0.0.1:{port}"):
             Web(with_web(context, port=port)).start()
     tls = TLSSettings(certificate=Path("no.pem"), key=Path("no.key"), authorities=Path("no.pem"))
-    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SpecError, match="web.tls"):
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SpecError, match=r"web\.tls"):
         Web(with_web(context, tls=tls), listener=listener).start()
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::schemathesis.errors.SchemathesisWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_no_request_that_the_description_allows_breaks_the_server(context) -> None:
     seed.person(context, "ada", "admin")
     cookie = seed.cookie(context, "ada", "admin")
@@ -126,8 +127,8 @@ class Provider(BaseHTTPRequestHandler):
     """A small OpenID provider: discovery, keys, and a token endpoint that checks the code's PKCE challenge."""
 
     key = ECKey.generate_key("P-256", {"kid": "one", "use": "sig"})
-    claims: dict = {}
-    codes: dict = {}
+    claims: ClassVar[dict] = {}
+    codes: ClassVar[dict] = {}
 
     def log_message(self, *_: object) -> None: ...
 
@@ -146,8 +147,8 @@ class Provider(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/keys":
             return self._answer({"keys": [self.key.as_dict(private=False)]})
-        found = {name: f"{self.issuer}/{path}" for name, path in
-                 (("authorization_endpoint", "authorize"), ("token_endpoint", "token"), ("jwks_uri", "keys"))}  # fmt: skip
+        paths = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
+        found = {name: f"{self.issuer}/{path}" for name, path in paths.items()}
         return self._answer({"issuer": self.issuer, **found})
 
     def do_POST(self) -> None:
@@ -165,8 +166,8 @@ class Provider(BaseHTTPRequestHandler):
 @pytest.fixture
 def provider() -> Iterator[type[Provider]]:
     class Mine(Provider):
-        claims: dict = {}
-        codes: dict = {}
+        claims: ClassVar[dict] = {}
+        codes: ClassVar[dict] = {}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Mine)
     Mine.address = f"http://127.0.0.1:{server.server_port}"
