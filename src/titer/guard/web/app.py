@@ -80,7 +80,7 @@ def _errors(app: FastAPI, site: Site) -> None:
             return RedirectResponse("/login", 303)
         if not page:
             return JSONResponse({"detail": said}, status, headers)
-        shown = site.page(request, "error.html.j2", status, status=status, said=said)
+        shown = site.page(request, "error.html.j2", status, code=status, said=said)
         shown.headers.update(headers or {})
         return shown
 

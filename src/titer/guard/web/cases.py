@@ -164,5 +164,5 @@ def _line(connection: Connection, row: Row[Any]) -> Line:
         objects=row.objects or 0,
         reason=reasons[0].reason + more if reasons else "",
         state=row.state,
-        waits_for=first_person(row._mapping, [one._mapping for one in said]),
+        waits_for=first_person(dict(row._mapping), [dict(one._mapping) for one in said]),
     )

@@ -44,7 +44,7 @@ def configure(stream: TextIO | None = None, level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Any] = [scrub, structlog.processors.JSONRenderer(sort_keys=True)]
-    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last, keep_exc_info=True)
+    formatter = structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processors=last)
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)
     root = logging.getLogger("titer.guard")

@@ -116,7 +116,7 @@ class Provider:
         return found
 
     def _claims(self, found: Mapping[str, Any], token: str, nonce: str, at: float) -> Mapping[str, Any]:
-        keys = KeySet.import_key_set(_got(found["jwks_uri"]))  # type: ignore[arg-type]
+        keys = KeySet.import_key_set(_got(found["jwks_uri"]))
         claims = jwt.decode(token, keys, algorithms=ALGORITHMS).claims
         registry = jwt.JWTClaimsRegistry(
             now=lambda: int(at),

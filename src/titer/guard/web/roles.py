@@ -1,4 +1,4 @@
-"""Who may do what: the one table of roles and permissions (NIST RBAC, ANSI INCITS 359: roles, permissions, no others)."""
+"""Who may do what: the one table of roles and permissions (RBAC, ANSI INCITS 359)."""
 
 from __future__ import annotations
 

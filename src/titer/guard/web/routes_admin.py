@@ -36,8 +36,6 @@ def router(site: Site) -> APIRouter:
 
 
 def _accounts(made: APIRouter, site: Site) -> None:
-    context = site.context
-
     @made.get("/accounts", dependencies=site.gate("accounts.manage"), response_class=HTMLResponse)
     def accounts_page(request: Request) -> Response:
         """List the accounts."""
@@ -117,9 +115,8 @@ def _shown(
 ) -> Response:
     with site.context.engine.connect() as connection:
         people = connection.execute(select(table).order_by(table.c.name)).all()
-        counts = dict(
-            connection.execute(select(sessions.c.account, func.count()).group_by(sessions.c.account)).tuples().all()
-        )
+        counted = connection.execute(select(sessions.c.account, func.count()).group_by(sessions.c.account)).all()
+        counts = {str(row.account): int(row[1]) for row in counted}
         given = connection.execute(select(tokens).order_by(tokens.c.account, tokens.c.label)).all()
     return site.page(
         request, "accounts.html.j2", status, people=people, sessions=counts, tokens=given, roles=ROLES, said=said,

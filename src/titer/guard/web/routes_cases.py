@@ -97,6 +97,7 @@ def _shown(site: Site, request: Request, number: int, wrong: str = "", status: i
     return site.page(
         request, "case.html.j2", status, case=found, slices=len(shown), trouble=trouble, patient=patient, before=before,
         after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found),
+        result=_result(found),
     )  # fmt: skip
 
 
@@ -107,10 +108,24 @@ def _bars(found: cases.Case) -> list[tuple[str, Markup, float, float]]:
     return [(name, drawings.bar(score, threshold), score, threshold) for name, score, threshold in given]
 
 
+def _result(found: cases.Case) -> dict[str, Any]:
+    """Return the model's result for reading: a list with a value for each class becomes one line a class."""
+    given, known = dict(found.verdict["result"] or {}), _labels(found)
+    out: dict[str, Any] = {}
+    for name, value in given.items():
+        if name == "classes":
+            continue
+        if known and isinstance(value, list) and len(value) == len(known):
+            out |= dict(zip(known, value, strict=True))
+        else:
+            out[name] = value
+    return out
+
+
 def _labels(found: cases.Case) -> list[str]:
     """Return the classes that the model knows, to choose from."""
-    scores = (found.verdict["result"] or {}).get("probabilities", {})
-    return [str(one) for one in scores] if isinstance(scores, dict) else []
+    known = (found.verdict["result"] or {}).get("classes", [])
+    return [str(one) for one in known] if isinstance(known, list) else []
 
 
 def _images(made: APIRouter, site: Site) -> None:

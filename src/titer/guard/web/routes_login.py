@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query, Request
@@ -111,6 +112,11 @@ def _own(made: APIRouter, site: Site) -> None:
             pending.pop(key, None)
         return shown(request, "the second factor is set up")
 
+    _change_password(made, site, shown)
+    _glass(made, site)
+
+
+def _change_password(made: APIRouter, site: Site, shown: Callable[..., Response]) -> None:
     @made.post("/account/password", dependencies=site.gate("self"))
     def password(request: Request, old: Text, new: Text) -> Response:
         """Change one's own password; every session of the account ends."""
@@ -131,6 +137,8 @@ def _own(made: APIRouter, site: Site) -> None:
         )
         return RedirectResponse("/login", 303)
 
+
+def _glass(made: APIRouter, site: Site) -> None:
     @made.get("/break-glass", dependencies=site.gate("break-glass"))
     def glass_page(request: Request) -> Response:
         """Show what access in an emergency means."""

@@ -111,7 +111,7 @@ def picture(one: Slice) -> Picture:
             return _made(data, pixel, np.asarray(array))
         except NotShown:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a hostile file may raise anything in its decoder
             raise NotShown(f"this image cannot be decoded ({type(error).__name__})") from None
 
 
@@ -143,7 +143,16 @@ def patient(one: Slice) -> dict[str, str]:
         data = _header(one.path, tuple(names))
     except TiterError:
         return {}
-    return {said: str(data.get(name)) for name, said in names.items() if data.get(name) not in (None, "")}
+    return {said: _readable(name, str(data.get(name))) for name, said in names.items() if data.get(name)}
+
+
+def _readable(name: str, value: str) -> str:
+    """Return a name or date as people read it (PS3.5, section 6.2: PN, DA)."""
+    if name == "PatientName":
+        return ", ".join(part for part in value.split("=")[0].split("^") if part)
+    if name.endswith("Date") and len(value) == 8 and value.isdigit():
+        return f"{value[:4]}-{value[4:6]}-{value[6:]}"
+    return value
 
 
 def _fields(shown: Picture) -> dict[str, Any]:
@@ -168,7 +177,7 @@ def _header(path: Path, tags: tuple[str, ...] = _TAGS) -> Any:
             return dicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
         except OSError:
             raise Changed("a file of this case is not there any more") from None
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a hostile file may raise anything in its parser
             raise NotShown(f"a file of this case cannot be read ({type(error).__name__})") from None
 
 
@@ -240,14 +249,15 @@ def _number_of(data: Any, name: str, default: float) -> float:
 
 
 def _window(data: Any, pixels: NDArray[Any], slope: float, intercept: float) -> tuple[float, float]:
-    """Return the file's own window, else one from the 1st to the 99th percentile of what is not background."""
+    """Return the file's own window, else one from the 0.5th to the 99.8th percentile of what is not background."""
     width = _number_of(data, "WindowWidth", 0.0)
     if width > 0 and pixels.ndim == 2:
         return _number_of(data, "WindowCenter", 0.0), width
     if pixels.ndim == 3:
         return 127.5, 255.0
     values = pixels.ravel()[:: max(pixels.size // 100_000, 1)] * slope + intercept
-    low, high = np.percentile(values, [1, 99.5])
+    seen = values[values > values.min()]
+    low, high = np.percentile(seen if seen.size else values, [0.5, 99.8])
     return float(low + high) / 2, max(float(high - low), 1.0)
 
 
