@@ -34,7 +34,8 @@ ARCHIVE = DataFile(
     licence=_LICENCE,
 )
 FILES = (INDEX, ARCHIVE)
-CLASSES = ("notumor", "glioma", "meningioma", "pituitary")
+_LABELS = ("notumor", "glioma", "meningioma", "pituitary")
+CLASSES = ("no tumour", *_LABELS[1:])
 _PARTS = ("Training", "Testing")
 _ALIKE = 0.99
 """Above it, two thumbnails show the same slice, stored twice or next to it: no such pair has two labels."""
@@ -54,7 +55,7 @@ def brain_mri(
     """MR slices of the head in four classes: no tumour, glioma, meningioma, pituitary tumour.
 
     The release names no patients, and holds many slices twice: near-duplicates count as one patient, so that none of
-    them stands in two parts. "notumor" comes from another source than the tumours.
+    them stands in two parts. Those without tumour come from another source than the tumours.
 
     Args:
         parts: `drawn` anew in each trial from all slices, or the `official` Training and Testing, without the slices
@@ -67,7 +68,7 @@ def brain_mri(
     def load() -> ClinicalData:
         names, labels, named = _read_index(fetch(INDEX))
         x = read_archive(fetch(ARCHIVE), names, channels=1, side=side)
-        y = np.array([CLASSES.index(label) for label in labels])
+        y = np.array([_LABELS.index(label) for label in labels])
         rows = samples(x, y, ids=names, patients=[f"slices like {group}" for group in twins(x, _ALIKE)])
         return checked(
             ClinicalData(
@@ -105,10 +106,10 @@ def _read_index(path: Path) -> tuple[list[str], list[str], list[str]]:
     wrong = [
         f"line {line} ({row['file']})"
         for line, row in enumerate(table, start=2)
-        if row["label"] not in CLASSES or row["split"] not in _PARTS
+        if row["label"] not in _LABELS or row["split"] not in _PARTS
     ]
     if wrong:
-        allowed = f"allowed are {', '.join(CLASSES)} and {', '.join(_PARTS)}"
+        allowed = f"allowed are {', '.join(_LABELS)} and {', '.join(_PARTS)}"
         refuse([f"data file {str(path)!r} has another class or part in {listed(wrong)}; {allowed}"])
     return [row["file"] for row in table], [row["label"] for row in table], [row["split"] for row in table]
 
