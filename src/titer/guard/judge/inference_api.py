@@ -95,7 +95,7 @@ class _Service:
 
     def most(self, name: str) -> int:
         """Return how many bytes a request may have: what the longest one needs, and no more than the server takes."""
-        values = prod(self.facts(name).input["shape"]) * self._context.settings.judge.batch
+        values = int(prod(self.facts(name).input["shape"])) * self._context.settings.judge.batch
         return min(_BYTES_A_VALUE * values + _BYTES_BESIDE, self._context.settings.web.max_upload_mib * MiB)
 
     def infer(self, name: str, body: bytes, account: str) -> dict[str, Any]:
