@@ -106,8 +106,8 @@ def latency(folder: Path) -> None:
     print("| network | pixels | bare model, in process | in process, detectors | worker, model alone | "
           "worker, default detectors | ratio (worker p50) | durable verdict at 5/s | worker MiB |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
-    sizes = [("small-cnn", 28), ("small-cnn", 64), ("small-cnn", 128), ("small-cnn", 224)]
-    for network, side in [*sizes, ("resnet18", 28), ("resnet18", 64)]:
+    sizes = [("small-cnn", 28), ("small-cnn", 224), ("resnet18", 64), ("small-cnn", 128)]
+    for network, side in sizes:
         place = folder / f"{network}-{side}"
         model, data = untrained(network, side)
         build(place, described(network, side), model, data)

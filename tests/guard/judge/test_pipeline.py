@@ -345,7 +345,7 @@ def test_a_model_that_no_bundle_has_stops_the_start_with_its_name(guard, log):
         Judge(context, log.parts()).start()
 
 
-def _wait(done: Callable[[], bool], seconds: float = 60.0) -> None:
+def _wait(done: Callable[[], bool], seconds: float = 300.0) -> None:
     until = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < until, "it took too long"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,16 @@ _SMALLEST = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A bundle at work; `clean` float64[N, D] are the detectors' scores of clean rows."""
+    """A bundle at work; `clean` float64[N, D] are the detectors' scores of clean rows.
+
+    `known` keeps the thresholds that were asked for: to find them takes longer than a pass of a small model.
+    """
 
     pinned: Pinned
     model: Model
     alarms: tuple[Alarm, ...]
     clean: NDArray[np.float64]
+    known: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def limits(self, inputs: int) -> dict[str, float]:
         """Return each detector's threshold for the highest score of `inputs` of one verdict.
@@ -43,6 +47,11 @@ class Loaded:
         are too few clean rows for that, it is the highest score of all of them, and the rate is what they allow:
         at most inputs x detectors / (N + 1).
         """
+        if inputs not in self.known:
+            self.known[inputs] = self._limits(inputs)
+        return self.known[inputs]
+
+    def _limits(self, inputs: int) -> dict[str, float]:
         if not self.alarms:
             return {}
         assert self.pinned.bundle.calibration is not None

@@ -124,6 +124,9 @@ def _passes(loaded: Loaded, ask: Ask, rows: list[Tensor]) -> tuple[Tensor | None
         mine = [place - start for place in watched if start <= place < start + len(x)]
         part = x if len(mine) == len(x) else x[mine]
         for alarm in loaded.alarms if seen else ():
+            if part is x:
+                scores[alarm.name].append(alarm.score(x).detach().float())
+                continue
             every = torch.full((len(x),), float("nan"))
             if mine:
                 every[mine] = alarm.score(part).detach().float()
