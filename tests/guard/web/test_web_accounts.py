@@ -231,3 +231,26 @@ def test_every_answer_has_its_security_headers(anyone) -> None:
 
 def test_a_body_past_its_cap_is_refused(anyone) -> None:
     assert anyone.post("/login", data={"name": "x", "password": "y" * 70_000}).status_code == 413
+
+
+def test_an_admin_disables_enables_and_resets_accounts_but_not_their_own(context, client, anyone) -> None:
+    seed.person(context, "anna", "radiologist")
+    admin = client("admin")
+
+    def change(what: str, name: str = "anna"):
+        return admin.post("/accounts/change", data={"name": name, "what": what})
+
+    cookie = seed.cookie(context, "anna", "radiologist")
+    assert change("end sessions").status_code == 200
+    assert of_cookie(context, cookie) is None
+    assert change("disable").status_code == 200
+    assert login(anyone).status_code == 401
+    assert change("enable").status_code == 200
+    assert login(anyone).status_code == 303
+    first = change("new password").text.split('class="key">')[1].split("<")[0]
+    assert login(anyone).status_code == 401
+    assert login(anyone, password=first).status_code == 303
+    assert change("remove second factor").status_code == 200
+    assert change("unlock").status_code == 200
+    assert change("disable", "one-admin").status_code == 400
+    assert change("disable", "nobody").status_code == 400

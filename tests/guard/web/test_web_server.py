@@ -95,7 +95,10 @@ def test_no_request_that_the_description_allows_breaks_the_server(context) -> No
     seed.person(context, "ada", "admin")
     cookie = seed.cookie(context, "ada", "admin")
     app = make_app(with_web(context, requests_per_minute=10**6, logins_per_minute=10**6))
-    schema = schemathesis.openapi.from_dict(app.openapi())
+    document = dict(app.openapi())
+    document.pop("security")  # else it makes up tokens of its own, and is refused before anything is read
+    document["components"] = {k: v for k, v in document["components"].items() if k != "securitySchemes"}
+    schema = schemathesis.openapi.from_dict(document)
     from tests.guard.web.conftest import csrf
 
     headers = {"X-CSRF-Token": csrf(context, "ada"), "Cookie": f"{COOKIE}={cookie}"}
@@ -108,7 +111,7 @@ def test_no_request_that_the_description_allows_breaks_the_server(context) -> No
                 continue
 
             @given(case=operation.as_strategy())
-            @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+            @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck), database=None)
             def one(case) -> None:
                 request = case.as_transport_kwargs(base_url="http://testserver")
                 request["headers"] = {**dict(request.get("headers") or {}), **headers}

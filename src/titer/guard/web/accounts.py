@@ -64,7 +64,8 @@ def create(connection: Connection, name: str, role: str, encoded: str | None, *,
 
 def change(connection: Connection, name: str, what: str, *, by: str, at: float, **values: Any) -> None:
     """Change columns of an account, end its sessions, and note `what` was done; SpecError where there is none."""
-    if connection.execute(update(accounts).where(accounts.c.name == name).values(**values)).rowcount != 1:
+    given = {"name": name, **values}  # an UPDATE needs a column, where only the sessions end
+    if connection.execute(update(accounts).where(accounts.c.name == name).values(**given)).rowcount != 1:
         raise SpecError(f"account = {name!r} is not known")
     connection.execute(delete(sessions).where(sessions.c.account == name))
     note(connection, what, by=by, about=name, at=at)

@@ -68,10 +68,9 @@ def _accounts(made: APIRouter, site: Site) -> None:
             "new password": {"password": passwords.hashed(first) if first else None},
             "end sessions": {},
         }
-        said = {"name": name, **values[what]}
         return _tried(
             site, request, f"{name}: {what} done",
-            lambda c, at: accounts.change(c, name, f"account: {what}", by=me, at=at, **said), secret=first,
+            lambda c, at: accounts.change(c, name, f"account: {what}", by=me, at=at, **values[what]), secret=first,
         )  # fmt: skip
 
 
