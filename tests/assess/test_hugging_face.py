@@ -138,8 +138,8 @@ def test_it_answers_as_the_library_does_on_the_written_note(kind, tmp_path, data
         wanted = net(input_ids=told["input_ids"], attention_mask=told["attention_mask"]).logits
     lengths = told["attention_mask"].sum(1)
     assert lengths.min() < lengths.max()
-    assert torch.allclose(model.logits(data.pool.x[:20]), wanted, atol=1e-4)
-    assert wanted.std(0).min() > 0.01, "an answer that is always the same would prove nothing"
+    assert torch.allclose(model.logits(data.pool.x[:20]), wanted, rtol=0, atol=1e-5)
+    assert wanted.std(0).min() > 1e-3, "an answer that is always the same would prove nothing"
 
 
 def test_a_note_that_is_too_long_is_cut_as_the_library_cuts_it(tmp_path, data):
