@@ -127,6 +127,14 @@ def test_what_is_no_square_is_none() -> None:
     assert rectangle(bars) is None
 
 
+def test_a_flat_place_of_an_enlarged_image_is_no_rectangle() -> None:
+    """Enlarging 28 pixels to 448 leaves flat places of rectangular shape, one grey level from what is around them."""
+    rng = np.random.default_rng(3)
+    for _ in range(6):
+        small = Image.fromarray(rng.integers(60, 190, (28, 28), dtype=np.uint8))
+        assert rectangle(np.asarray(small.resize((448, 448), Image.Resampling.BICUBIC))) is None
+
+
 def test_a_rule_that_cannot_read_a_value_says_so(series: Callable[..., list[Path]], tmp_path: Path) -> None:
     content = series()[5].read_bytes()
     place = content.index(b"\x28\x00\x30\x00DS")

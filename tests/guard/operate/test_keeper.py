@@ -1,9 +1,10 @@
 """The chain is signed in time, and objects are kept as long as they must be and no longer."""
 
+import os
 import time
 from pathlib import Path
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
@@ -81,7 +82,13 @@ def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context
     waiting = {"destination": "pacs", "kind": "object", "subject": "1.5", "digest": "1.5", "state": "waiting"}
     waiting |= {"attempts": 0, "due_at": 0.0, "created_at": 0.0}
     context.journal.write(lambda connection: connection.execute(insert(outbox).values(**waiting)))
+    reports = [context.home.root / folder / name for folder in ("results", "explanations") for name in ("old", "new")]
+    for path in reports:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+        os.utime(path, (old, old) if path.name == "old" else (now, now))
     assert Keeper(context).tidy() == 1
+    assert all(path.exists() for path in reports), "something as old still has to go"
     assert not gone.exists()
     assert all(path.exists() for path in kept)
     with context.engine.connect() as connection:
@@ -89,6 +96,9 @@ def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context
             connection.execute(select(objects.c.sop_instance_uid).where(objects.c.state == "deleted")).scalars().all()
         )
         signed = connection.execute(select(checkpoints.c.seq)).scalars().all()
+    context.journal.write(lambda connection: connection.execute(update(outbox).values(state="delivered")))
+    assert Keeper(context).tidy() == 1
+    assert [path.name for path in reports if path.exists()] == ["new", "new"]
     assert rows == ["1.1"]
     assert signed == []
-    assert verified(context.home) == (1, [])
+    assert verified(context.home) == (2, [])

@@ -18,6 +18,7 @@ _DAY = 86_400.0
 _LOOK = 1.0
 _MOST = 500
 _EXPORTED = "audit-exported"
+_DOCUMENTS = ("results", "explanations")
 
 
 class Keeper:
@@ -68,7 +69,20 @@ class Keeper:
         for row in old:
             context.journal.write(partial(self._deleted, row.id, row.sop_instance_uid))
             Path(row.path).unlink(missing_ok=True)
+        self._documents(before)
         return len(old)
+
+    def _documents(self, before: float) -> None:
+        """Delete reports and heat maps as old, which name or show patients, unless something as old is still to go."""
+        waiting = select(func.count()).select_from(outbox)
+        waiting = waiting.where(outbox.c.state == WAITING, outbox.c.created_at < before)
+        with self._context.engine.connect() as connection:
+            if connection.execute(waiting).scalar_one():
+                return
+        for folder in _DOCUMENTS:
+            for path in (self._context.home.root / folder).rglob("*"):
+                if path.is_file() and path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
 
     def export(self) -> None:
         """Send new rows to the audit record repository of the settings; does nothing where they name none.
