@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset
 
