@@ -91,6 +91,9 @@ def run(home: Home, started: Callable[[Service], Any] = lambda _: None) -> None:
     Raises:
         SpecError: the settings cannot work, or another process runs this guard.
     """
+    from titer.guard.web.logs import configure
+
+    configure()
     settings = load(home)
     ended = threading.Event()
     for name in (signal.SIGINT, signal.SIGTERM):

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from titer.guard.checks.instance import check_instance
 from titer.guard.checks.loaded import load
 from titer.guard.checks.past import DatabasePast
-from titer.guard.checks.series import check_series, learn
+from titer.guard.checks.series import check_series, learning
 from titer.guard.context import Context
 from titer.guard.keys import pseudonym
 from titer.guard.records import Finding, Outcome
@@ -57,7 +57,7 @@ def stored(context: Context, paths: list[Path]) -> None:
 
 
 def learned(context: Context, paths: list[Path]) -> None:
-    context.journal.write(lambda connection: learn(connection, context.identity, paths))
+    context.journal.write(learning(context.identity, paths))
 
 
 def held(findings: list[Finding]) -> dict[str, Outcome]:
@@ -194,3 +194,18 @@ def test_a_series_counts_once(attribute: str, context: Context, series: Make) ->
     learned(context, paths)
     with past(context) as known:
         assert list(known.baseline(load(paths[4]).device(known), attribute).values()) == [1]
+
+
+def test_evidence_in_quarantine_does_not_block_the_object_that_came_first(context: Context, series: Make) -> None:
+    """Or whoever sends other content under a UID quickly enough could have the right object blocked."""
+    path = series()[0]
+    stored(context, [path])
+    one = load(path)
+
+    def evidence(connection: Connection) -> None:
+        row = dict(connection.execute(select(objects)).mappings().one())
+        connection.execute(insert(objects).values(**{**row, "id": None, "digest": "0" * 64, "state": "quarantined"}))
+
+    context.journal.write(evidence)
+    with past(context) as seen:
+        assert [digest for digest, _ in seen.same_uid(one.text("SOPInstanceUID"))] == [one.digest]

@@ -107,7 +107,7 @@ class Log:
             check_instance=self._instance,
             check_series=self._series,
             past=lambda _connection, _identity: None,
-            learn=lambda _connection, _identity, paths: self.learned.append(list(paths)),
+            learning=lambda _identity, paths: lambda _connection: self.learned.append(list(paths)),
             release=lambda _context, _connection, number: self.released.append(number),
             announce=lambda _context, _connection, number: self.announced.append(number),
         )

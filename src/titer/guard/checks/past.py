@@ -70,8 +70,9 @@ class DatabasePast:
         return pseudonym(self._identity, *parts)
 
     def same_uid(self, sop_uid: str) -> list[tuple[str, str | None]]:
-        """Return what came with this SOP instance UID."""
-        found = select(objects.c.digest, objects.c.pixel_digest).where(objects.c.sop_instance_uid == sop_uid)
+        """Return what came with this SOP instance UID; evidence in quarantine speaks not against what came first."""
+        columns = select(objects.c.digest, objects.c.pixel_digest)
+        found = columns.where(objects.c.sop_instance_uid == sop_uid, objects.c.state != "quarantined")
         return [(str(row.digest), row.pixel_digest) for row in self._connection.execute(found)]
 
     def patients(self, study_uid: str) -> set[str]:

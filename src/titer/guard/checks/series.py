@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -40,19 +40,18 @@ def check_series(paths: Sequence[Path], past: Past, rules: tuple[Rule[Series], .
         return applied(rules, series, _device(series, past), past)
 
 
-def learn(connection: Connection, identity: bytes, paths: Sequence[Path]) -> None:
-    """Add a series that passed, or that a reviewer accepted, to what is usual for its device.
+def learning(identity: bytes, paths: Sequence[Path]) -> Callable[[Connection], None]:
+    """Read a series that passed, or that a reviewer accepted, and return what adds it to what is usual for its device.
 
-    Call it in the transaction of the verdict, once a series, and never for one that is held: what an attacker sends
-    must not become usual. It reads files: where transactions must be short, call `observed` before, and `count` in it.
+    Files are read here, and the step that is returned only counts: no other write waits for a file. Once a series, and
+    never for one that is held: what an attacker sends must not become usual.
 
     Args:
-        connection: in a transaction that writes.
         identity: the secret of keyed digests.
         paths: the files of the series.
     """
     device_key, values = observed(identity, paths)
-    count(connection, device_key, values)
+    return lambda connection: count(connection, device_key, values)
 
 
 def observed(identity: bytes, paths: Sequence[Path]) -> tuple[str, set[tuple[str, str]]]:

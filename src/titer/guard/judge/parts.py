@@ -18,14 +18,15 @@ from titer.guard.records import Finding
 class Parts:
     """Functions of other parts.
 
-    `past` is made of a connection and the secret of keyed digests; `learn` adds files that passed to it. `release` and
+    `past` is made of a connection and the secret of keyed digests; `learning` reads files
+    that passed, and returns the step that adds them to it. `release` and
     `announce` queue what follows from a verdict, by its number, in the transaction that writes it.
     """
 
     check_instance: Callable[[Path, Any], list[Finding]]
     check_series: Callable[[Sequence[Path], Any], list[Finding]]
     past: Callable[[Connection, bytes], Any]
-    learn: Callable[[Connection, bytes, Sequence[Path]], None]
+    learning: Callable[[bytes, Sequence[Path]], Callable[[Connection], None]]
     release: Callable[[Context, Connection, int], Any]
     announce: Callable[[Context, Connection, int], Any]
 
@@ -36,7 +37,7 @@ def real() -> Parts:
         check_instance=_of("checks.instance", "check_instance"),
         check_series=_of("checks.series", "check_series"),
         past=_of("checks.past", "DatabasePast"),
-        learn=_of("checks.series", "learn"),
+        learning=_of("checks.series", "learning"),
         release=_of("deliver.results", "release"),
         announce=_of("deliver.results", "announce"),
     )

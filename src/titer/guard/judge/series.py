@@ -200,9 +200,7 @@ class SeriesJudge:
         if "checks" not in taken.layers:
             return
         with suppress(Exception):  # the verdict stands; a baseline that lacks one series is no fault
-            self._context.journal.write(
-                lambda connection: self._parts.learn(connection, self._context.identity, taken.paths)
-            )
+            self._context.journal.write(self._parts.learning(self._context.identity, taken.paths))
 
 
 def _judged_of(uid: str) -> Any:

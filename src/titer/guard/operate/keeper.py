@@ -6,7 +6,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from titer.guard.audit import atna, chain
 from titer.guard.audit.events import Kind, audit_event
@@ -67,8 +67,7 @@ class Keeper:
         with context.engine.connect() as connection:
             old = connection.execute(_old(before)).all()
         for row in old:
-            context.journal.write(partial(self._deleted, row.id, row.sop_instance_uid))
-            Path(row.path).unlink(missing_ok=True)
+            context.journal.write(partial(self._deleted, row))
         self._documents(before)
         return len(old)
 
@@ -101,10 +100,12 @@ class Keeper:
             last = atna.export(connection, sent, settings.syslog, authorities)
         context.journal.write(partial(_mark, last))
 
-    def _deleted(self, number: int, uid: str, connection: Connection) -> None:
+    def _deleted(self, row: Row[tuple[int, str, str]], connection: Connection) -> None:
+        """Delete one object; its file goes within the step, or an object that is sent again meanwhile would lose it."""
         at = self._context.clock()
-        connection.execute(update(objects).where(objects.c.id == number).values(state="deleted"))
-        what = {"SOPInstanceUID": uid}
+        connection.execute(update(objects).where(objects.c.id == row.id).values(state="deleted"))
+        Path(row.path).unlink(missing_ok=True)
+        what = {"SOPInstanceUID": row.sop_instance_uid}
         chain.append(connection, audit_event(Kind.DELETED, action="D", agent="guard", at=at, what=what), at)
 
     def _run(self) -> None:
