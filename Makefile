@@ -6,7 +6,7 @@ export OMP_NUM_THREADS := 1
 export TITER_DATA ?= $(abspath $(wildcard ../shared/data))
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow check bench bench-assess bench-attacks bench-defenses bench-modalities clean
+.PHONY: demo test test-slow check bench bench-assess bench-attacks bench-defenses bench-modalities bench-guard clean
 .DELETE_ON_ERROR:
 
 demo: .venv/demo.installed
@@ -39,6 +39,13 @@ bench-defenses: .venv/test.installed
 # Every modality's plan on its real data; what is finished in .cache/bench-modalities is not run again.
 bench-modalities: .venv/test.installed
 	$(BIN)/python benchmarks/modalities.py
+
+# The guard on an idle machine, beside Orthanc and DCMTK: speed, memory under attack, what is caught.
+bench-guard: .venv/test.installed
+	$(BIN)/python benchmarks/guard_receive.py --write
+	$(BIN)/python benchmarks/guard_checks.py
+	$(BIN)/python benchmarks/guard_judge.py
+	$(BIN)/python benchmarks/guard_deliver.py
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Titer needs Python 3.11 or newer"; exit 2; }

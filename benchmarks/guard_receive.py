@@ -222,7 +222,7 @@ def main() -> None:
     if given.write:
         load = f"Load average at the end: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n"
         text = "# Receiving, measured by benchmarks/guard_receive.py\n\n" + load + "\n" + "\n".join(tables) + "\n"
-        (HERE / "results" / "guard-receive.md").write_text(text)
+        (HERE / "results" / f"{time.strftime('%Y-%m-%d')}-guard-receive.md").write_text(text)
 
 
 if __name__ == "__main__":
