@@ -198,7 +198,7 @@ def test_a_flagged_object_or_series_holds_the_result(run, log):
     assert log.released == []
 
 
-def test_a_late_slice_opens_the_series_again_and_supersedes_what_was_held(run):
+def test_a_late_slice_opens_the_series_again_and_supersedes_what_was_held(run, log):
     one = run(Models(score=9.0))
     receive(one.context, "1.2.3.1")
     one.judge()
@@ -206,6 +206,7 @@ def test_a_late_slice_opens_the_series_again_and_supersedes_what_was_held(run):
     one.judge()
     first, second = verdicts_of(one.context)
     assert (first.revision, first.state) == (0, "superseded")
+    assert log.announced == [first.id, first.id, second.id], "the request for review of the first is over"
     assert (second.revision, second.state) == (1, "held")
     assert first.input_digest != second.input_digest
     assert all_of(one.context, series)[0].state == "judged"

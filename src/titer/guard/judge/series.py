@@ -184,11 +184,14 @@ class SeriesJudge:
         if revision != taken.revision or now != {row.id for row in taken.rows}:
             return None
         at = self._context.clock()
+        over = written.held(connection, "series", taken.uid)
         number = written.write(connection, decided, route=taken.route.name, revision=taken.revision, at=at)
         connection.execute(update(objects).where(objects.c.id.in_(now)).values(state=JUDGED))
         waiting = select(objects.c.id).where(objects.c.series_instance_uid == taken.uid, objects.c.state == RECEIVED)
         state = "open" if connection.execute(waiting.limit(1)).first() else "judged"
         connection.execute(update(series).where(mine).values(revision=taken.revision + 1, state=state))
+        for earlier in over:  # nobody has to review what no longer stands
+            self._parts.announce(self._context, connection, earlier)
         if decided.outcome is not Outcome.PASS:
             self._parts.announce(self._context, connection, number)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, Result, audit_event
@@ -53,6 +53,13 @@ def write(
     note(connection, verdict.findings, at, verdict_id=number, object_id=object_id, series_instance_uid=series)
     chain.append(connection, _event(verdict, number, revision, at), at)
     return number
+
+
+def held(connection: Connection, subject_kind: str, subject: str) -> list[int]:
+    """Return the numbers of a subject's verdicts that wait for a person."""
+    mine = (verdicts.c.subject_kind == subject_kind) & (verdicts.c.subject == subject)
+    chosen = select(verdicts.c.id).where(mine, verdicts.c.state == HELD)
+    return [int(row.id) for row in connection.execute(chosen)]
 
 
 def note(connection: Connection, found: Iterable[Finding], at: float, **columns: Any) -> None:
