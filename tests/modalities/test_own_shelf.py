@@ -8,7 +8,7 @@ import torch
 
 from titer.core.errors import SpecError
 from titer.core.plugins import make_modality
-from titer.modalities import _files, chest_xray
+from titer.modalities import _files, _pneumonia, chest_xray
 from titer.modalities._checks import age_band, checked, listed
 from titer.modalities._files import DataFile, fetch, sha256
 
@@ -34,7 +34,7 @@ def test_absent_and_offline_says_what_to_download_and_where(tmp_path: Path, monk
     monkeypatch.delenv("TITER_DATA", raising=False)
     monkeypatch.setenv("TITER_CACHE", str(tmp_path))
     file = DataFile(place="chest_xray/x.npz", address="http://127.0.0.1:9/x.npz", digest="md5:0", licence="CC0")
-    monkeypatch.setattr(chest_xray, "FILES", (file,))
+    monkeypatch.setattr(_pneumonia, "FILE", file)
     with pytest.raises(SpecError) as caught:
         make_modality("chest-xray")()
     message = str(caught.value)
