@@ -15,7 +15,7 @@ demo: .venv/demo.installed
 test: check
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
-# Faults of the guard at length: every kill point, thousands of mutated files. TITER_FULL=1 runs the whole length.
+# Faults of the guard at length: every kill point twenty times, thousands of mutated files, pages in a browser.
 test-slow: .venv/test.installed
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
