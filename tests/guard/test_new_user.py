@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
+from pydicom import dcmread
 
 from titer.core.errors import SpecError
 from titer.guard.home import Home
@@ -87,10 +90,26 @@ def test_the_demo_passes_the_clean_study_and_holds_the_tampered_one(tmp_path: Pa
     shown = _titer("guard", "demo", str(tmp_path / "demo"), "--once")
     assert shown.returncode == 0, shown.stderr
     said = shown.stdout.splitlines()
-    assert sum(line.startswith("PASS: series") for line in said) == 1
+    assert sum(line.startswith("PASS: series") for line in said) == 1, shown.stdout
     assert sum(line.startswith("FLAG: series") for line in said) == 1
     assert any(line.startswith("BLOCK: instance") for line in said)
     assert any("1 x structured-report" in line for line in said)
+
+
+def test_the_objects_of_a_demo_study_share_one_moment() -> None:
+    """The series check holds a series whose objects say different SeriesTimes, as a slow machine's once did."""
+    ticks = iter(range(100))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 22, 22, 59, 58, tzinfo=tz) + timedelta(seconds=next(ticks))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("titer.guard.operate.studies.datetime", Clock)
+        files = study(_images(3), "clean")
+    times = {dcmread(BytesIO(content)).SeriesTime for content in files.values()}
+    assert times == {"225958"}
 
 
 def test_init_leaves_a_folder_that_holds_something_alone(tmp_path: Path) -> None:

@@ -31,16 +31,18 @@ TAMPERS: tuple[Mapping[str, object], ...] = (
 """What the demo's attacker does to the second study, one image each; the images after them stay as they are."""
 
 
-def study(images: Sequence[NDArray[np.uint8]], name: str) -> dict[str, bytes]:
+def study(images: Sequence[NDArray[np.uint8]], name: str, at: datetime | None = None) -> dict[str, bytes]:
     """Return one study of computed radiographs as DICOM files, by file name.
 
     Args:
         images: grey levels [H, W], 0 to 255; enlarged to a size that can be looked at.
         name: makes UIDs and the patient's id, the same each time.
+        at: when the study was made, one moment for all of its objects; now where None.
     """
+    made = at or datetime.now(UTC)
     uids = [generate_uid(entropy_srcs=["titer demo", name, part]) for part in ("study", "series")]
     return {
-        f"{name}-{number}.dcm": _file(_dataset(image, name, number, uids))
+        f"{name}-{number}.dcm": _file(_dataset(image, name, number, uids, made))
         for number, image in enumerate(images, start=1)
     }
 
@@ -78,7 +80,7 @@ def send(files: Mapping[str, bytes], folder: Path, address: str, ae_title: str) 
     )
 
 
-def _dataset(image: NDArray[np.uint8], name: str, number: int, uids: Sequence[str]) -> Dataset:
+def _dataset(image: NDArray[np.uint8], name: str, number: int, uids: Sequence[str], at: datetime) -> Dataset:
     height, width = image.shape
     enlarged = Image.fromarray(image).resize((width * _ENLARGED, height * _ENLARGED), Image.Resampling.BICUBIC)
     # An enlarged image alone is smoother than any that a machine makes.
@@ -90,9 +92,8 @@ def _dataset(image: NDArray[np.uint8], name: str, number: int, uids: Sequence[st
     made.StudyInstanceUID, made.SeriesInstanceUID = uids
     made.PatientID, made.PatientName = f"DEMO-{name.upper()}", f"Demo^{name.title()}"
     made.PatientBirthDate, made.PatientSex = "", ""
-    now = datetime.now(UTC)
-    made.StudyDate = made.SeriesDate = made.ContentDate = now.strftime("%Y%m%d")
-    made.StudyTime = made.SeriesTime = made.ContentTime = now.strftime("%H%M%S")
+    made.StudyDate = made.SeriesDate = made.ContentDate = at.strftime("%Y%m%d")
+    made.StudyTime = made.SeriesTime = made.ContentTime = at.strftime("%H%M%S")
     made.AccessionNumber, made.ReferringPhysicianName, made.StudyID = "", "", "1"
     made.Modality, made.Manufacturer, made.SeriesNumber, made.InstanceNumber = "CR", "Titer demo", 1, number
     made.BodyPartExamined, made.ViewPosition, made.PatientOrientation = "CHEST", "PA", ["L", "F"]
