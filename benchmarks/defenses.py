@@ -57,6 +57,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=200, help="test images that each trial attacks")
     parser.add_argument("--all", action="store_true", help="every defence of the plan")
     parser.add_argument("--read", action="store_true", help="run nothing")
     parser.add_argument("--workers", type=int)
@@ -65,10 +66,11 @@ def _options() -> argparse.Namespace:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    """Return the plan with other trials and fewer defences, as a text of its own: a run folder keeps what ran."""
+    """Return the plan with other trials, rows and defences, as a text of its own: a run folder keeps what ran."""
     path = HERE.parent / "plans" / "defenses.toml"
     head, *blocks = path.read_text().split("[[defenses]]\n")
     head = re.sub(r"(?m)^trials = \d+$", f"trials = {options.trials}", head)
+    head = re.sub(r"(?m)^test_rows = \d+$", f"test_rows = {options.rows}", head)
     kept = [one for one in blocks if options.all or tomllib.loads(one)["label"] in ASKED]
     text = "[[defenses]]\n".join([head, *kept])
     return parse_plan(tomllib.loads(text), text.encode(), path.parent)
