@@ -41,7 +41,8 @@ def note_transformer(
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
     A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which are the
-    notes' latent semantic vectors; the answer is read off the mean of the last layer over the note's words.
+    notes' latent semantic vectors; the answer is read off the mean of the last layer over the note's words, and off the
+    mean of the words' own vectors beside it: what each word says alone need not be learned through the attention.
 
     Args:
         width: of the vectors.
@@ -128,9 +129,9 @@ def _network(
             self.words = WordEmbedding(pieces, width, fixed=not learned_words)
             self.places = nn.Embedding(length, width)
             self.blocks = nn.ModuleList(Block() for _ in range(layers))
-            self.norm = nn.BatchNorm1d(width)
+            self.norm, self.norm_of_words = nn.BatchNorm1d(width), nn.BatchNorm1d(width)
             self.drop = nn.Dropout(dropout)
-            self.answer = nn.Linear(width, classes)
+            self.answer, self.answer_of_words = nn.Linear(width, classes), nn.Linear(width, classes)
             with torch.no_grad():  # places must not drown the words' topics at the start
                 self.places.weight.mul_(0.02)
 
@@ -145,13 +146,14 @@ def _network(
             there = x > 0
             # A note without words is read as one padding word: attention to nothing would be no number.
             seen = there | (~there.any(1, keepdim=True) & (torch.arange(x.shape[1], device=x.device) == 0))
-            h = self.drop(self.words(x) + self.places.weight[: x.shape[1]])
+            vectors = self.words(x)
+            h = self.drop(vectors + self.places.weight[: x.shape[1]])
             for block in self.blocks:
                 h = block(h, seen)
             # Normalised after the mean, as a word that says little has a short vector and must keep its small say; over
             # the batch, as what all notes have in common would fill a note's own norm.
-            mean = (h * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True)
-            logits: Tensor = self.answer(self.drop(self.norm(mean)))
-            return logits
+            read, said = ((part * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True) for part in (h, vectors))
+            logits: Tensor = self.answer(self.drop(self.norm(read)))
+            return logits + self.answer_of_words(self.drop(self.norm_of_words(said)))
 
     return NoteTransformer()
