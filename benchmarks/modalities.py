@@ -3,17 +3,23 @@
     python benchmarks/modalities.py                    run what is left of each plan, then print the table
     python benchmarks/modalities.py --read             print the table of what was run
     python benchmarks/modalities.py --only ecg,notes   these plans alone
+    python benchmarks/modalities.py --trials 1         fewer trials than the plans have, in a folder of their own
 
-Every plan runs whole into `.cache/bench-modalities/NAME`; its report.html stands there. Domain rules are checked here
-once more, on the adversarial inputs that the run kept, by the modality's own rules and not by the harness.
+Every plan runs whole into `.cache/bench-modalities/NAME`; its report.html stands there. The table, of all plans that
+have run so far, is written after each of them to `benchmarks/results/DATE-modalities.md` (`--table` names another
+file): a part may run today and the rest tomorrow, and what is finished is not run again. Wall seconds are noted for
+each sitting of a plan. Domain rules are checked here once more, on the adversarial inputs that the run kept, by the
+modality's own rules and not by the harness.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +51,7 @@ class Asked:
 ASKED = (
     Asked(plan="quickstart", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="ecg", metric="balanced_accuracy", least=0.84, minutes=5),
+    Asked(plan="ecg-gru", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="expression", metric="balanced_accuracy", least=0.95, minutes=5),
     Asked(plan="late-fusion", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="methylation", metric="balanced_accuracy", least=0.93, minutes=5),
@@ -56,47 +63,99 @@ ASKED = (
 )
 
 
+COLUMNS = (
+    "plan",
+    "model",
+    "trials",
+    "clean, asked",
+    "clean, reached",
+    "worst case, undefended",
+    "rules kept",
+    "wall minutes, asked",
+    "wall minutes",
+    "CPU minutes",
+)
+
+
 def main() -> None:
-    """Run the plans and print the table."""
+    """Run the plans, and write the table after each of them; then print it."""
     options = _options()
-    chosen = [one for one in ASKED if not options.only or one.plan in options.only.split(",")]
-    lines = [line for one in chosen for line in _lines(one, read_only=options.read, workers=options.workers)]
-    print(f"{json.dumps(hardware('cpu'))}\n")
-    columns = ("plan", "model", "trials", "clean, asked", "clean, reached", "worst case, undefended", "rules kept")
-    print(f"| {' | '.join(columns)} | CPU minutes |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    print("\n".join(lines))
+    names = {one.plan for one in ASKED}
+    only = set(filter(None, options.only.split(","))) or names
+    if only - names:
+        raise SystemExit(f"--only has {', '.join(sorted(only - names))}: allowed are {', '.join(sorted(names))}")
+    work = WORK if options.trials is None else WORK.with_name(f"{WORK.name}-{options.trials}")
+    refused = {}
+    for asked in ASKED:
+        if asked.plan in only and not options.read:
+            refused[asked.plan] = _run(_plan(asked, options.trials), work / asked.plan, options.workers)
+            options.table.write_text(_table(work, options.trials, names, refused))
+    print(_table(work, options.trials, only, refused))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--read", action="store_true", help="run nothing")
+    parser.add_argument("--read", action="store_true", help="run nothing, write no file")
     parser.add_argument("--only", default="", help="names of plans, with commas between them")
+    parser.add_argument("--trials", type=int, help="of each plan; without it, those that the plan has")
     parser.add_argument("--workers", type=int)
+    table = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-modalities.md"
+    parser.add_argument("--table", type=Path, default=table, help="the file that is written")
     return parser.parse_args()
 
 
-def _lines(asked: Asked, *, read_only: bool, workers: int | None) -> Iterator[str]:
-    """Yield one line of the table for each model of a plan; nothing for a plan that was not run."""
-    plan, out = load_plan(HERE.parent / "plans" / f"{asked.plan}.toml"), WORK / asked.plan
-    if not read_only:
-        try:
-            assess(plan, out, workers=workers)
-            build(out)
-        except SpecError as error:
-            yield f"| {asked.plan} | not run: {error} | | | | | | |"
-            return
-    if not (out / "metrics.parquet").is_file():
-        return
+def _plan(asked: Asked, trials: int | None) -> Plan:
+    plan = load_plan(HERE.parent / "plans" / f"{asked.plan}.toml")
+    return plan if trials is None else replace(plan, trials=trials)
+
+
+def _run(plan: Plan, out: Path, workers: int | None) -> str:
+    """Run what is left of the plan, add the wall seconds to those of earlier sittings, return why it cannot run."""
+    began = time.monotonic()
+    try:
+        assess(plan, out, workers=workers)
+        build(out)
+    except SpecError as error:
+        return str(error)
+    finally:
+        if out.is_dir():
+            note = out / "wall.json"
+            before = json.loads(note.read_text()) if note.is_file() else []
+            note.write_text(json.dumps([*before, round(time.monotonic() - began, 1)]))
+    return ""
+
+
+def _table(work: Path, trials: int | None, only: set[str], refused: dict[str, str]) -> str:
+    """Return the page: one line for each model of each plan that was run."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + " --- |" * len(COLUMNS)]
+    for asked in ASKED:
+        if asked.plan not in only:
+            continue
+        if refused.get(asked.plan):
+            lines.append(f"| {asked.plan} | not run: {refused[asked.plan]} " + "| " * (len(COLUMNS) - 2) + "|")
+        elif (work / asked.plan / "metrics.parquet").is_file():
+            lines += _lines(asked, _plan(asked, trials), work / asked.plan)
+    fewer = "" if trials is None else f" --trials {trials}"
+    return (
+        "# Every modality's plan\n\n"
+        f"Printed by `python benchmarks/modalities.py{fewer}`. Machine: {json.dumps(hardware('cpu'))}.\n"
+        "Means over trials; in brackets 95 % intervals. Wall minutes are those of every sitting, in order.\n\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def _lines(asked: Asked, plan: Plan, out: Path) -> Iterator[str]:
+    """Yield one line of the table for each model of a plan."""
     metrics = pd.read_parquet(out / "metrics.parquet")
-    kept, spent = _rules_kept(plan, out), _cpu_minutes(out)
+    kept, spent, wall = _rules_kept(plan, out), _cpu_minutes(out), _wall_minutes(out)
     least = "-" if asked.least is None else f">= {100 * asked.least:g} %"
     for model in dict.fromkeys(metrics["model"].astype(str)):
         rows = metrics[(metrics["model"] == model) & (metrics["group"] == "all") & (metrics["defense"] == "none")]
         clean = _mean(rows[rows["attack"] == "none"][asked.metric])
         yield (
             f"| {asked.plan} | {model} | {plan.trials} | {asked.metric.replace('_', ' ')} {least} | {clean} | "
-            f"{_worst(rows)} | {kept} | {spent} of {2 * asked.minutes} |"
+            f"{_worst(rows)} | {kept} | <= {asked.minutes} | {wall} | {spent} |"
         )
 
 
@@ -124,8 +183,14 @@ def _rules_kept(plan: Plan, out: Path) -> str:
     return f"{kept} of {looked_at}"
 
 
+def _wall_minutes(out: Path) -> str:
+    """Return the wall minutes of each sitting of the plan."""
+    note = out / "wall.json"
+    return " + ".join(f"{one / 60:.1f}" for one in json.loads(note.read_text())) if note.is_file() else "not timed"
+
+
 def _cpu_minutes(out: Path) -> str:
-    """Return the CPU minutes of all cells, training included: two cores take half of it."""
+    """Return the CPU minutes of all cells, training included."""
     spent = 0.0
     seen: set[str] = set()
     for path in (out / "cells").glob("*.json"):

@@ -1,4 +1,4 @@
-"""Local search: every value is tried alone at the ends of its range, and those that help most go there together."""
+"""Local search: every value is tried alone at what it may become, and those that help most go there together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from titer.core.plugins import Count, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
 from titer.engine.rows import Rows, blocks
-from titer.threats.room import limits, may_change
+from titer.threats.room import choices, may_change
 
 _VALUES = 2**22
 """Values of candidates held at a time."""
@@ -27,25 +27,26 @@ _VALUES = 2**22
 def local_search(*, rounds: Count = 1) -> Attack:
     """Greedy local search over single values: no gradient, and so none that a flat place hides.
 
-    Each round asks for the scores of the input with each value alone at either end of its range, and moves those that
-    help most, towards the goal or towards one rival class after the other; the best of these inputs goes on. It is
-    exact where each value adds to the scores by itself. The paper moves values by a factor and wins at a rank; here
-    ends and goal are the threat's.
+    Each round asks for the scores of the input with each value alone at either end of its range, and at every whole
+    number between where the domain has few of them; it moves those that help most, towards the goal or towards one
+    rival class after the other, and the best of these inputs goes on. It is exact where each value adds to the scores
+    by itself and does most at one of these. The paper moves values by a factor and wins at a rank; here values and
+    goal are the threat's.
 
     Args:
         rounds: in how many parts the budget is spent; each asks about every value anew.
     """
 
     def run(model: Model, x: Tensor, y: Tensor, threat: Threat, *, rng: Generator) -> Tensor:
-        low, high = (bound.flatten() for bound in limits(threat, x))
-        if not bool((low.isfinite() & high.isfinite()).all()):
+        values = choices(threat, x)
+        if bool(values.isinf().any()):
             raise Incompatible("local-search goes to the ends of each value's range, and a value has no end here")
-        free, count = may_change(threat, x).flatten(), min(int(threat.budget.eps), low.numel())
+        free, count = may_change(threat, x).flatten(), min(int(threat.budget.eps), values.shape[1])
         found = x.clone()
         for block in blocks(model, x, y, threat, rng):
             for i in range(len(block)):
                 row = block.take(torch.tensor([i], device=x.device))
-                found[row.at] = _searched(row, low, high, free, _shares(count, rounds))
+                found[row.at] = _searched(row, values, free, _shares(count, rounds))
         return found
 
     return run
@@ -57,26 +58,28 @@ def _shares(count: int, rounds: int) -> list[int]:
     return [part for part in parts if part]
 
 
-def _searched(row: Rows, low: Tensor, high: Tensor, free: Tensor, shares: list[int]) -> Tensor:
-    """Return the find for one row, [1, ...]."""
+def _searched(row: Rows, values: Tensor, free: Tensor, shares: list[int]) -> Tensor:
+    """Return the find for one row, [1, ...]; `values` [V, D] are what each value may become."""
     found = row.x
     for share in shares:
         still = free & (found == row.x).flatten()
-        found = _moved(row, found, torch.stack([low, high])[:, still], still.nonzero().flatten(), share)
+        found = _moved(row, found, values[:, still], still.nonzero().flatten(), share)
         if bool(row.look(found)):
             break
     return found
 
 
-def _moved(row: Rows, at: Tensor, ends: Tensor, places: Tensor, share: int) -> Tensor:
-    """Return the best input with `share` more values of `places` int64[F] at one of their `ends` [2, F]."""
+def _moved(row: Rows, at: Tensor, values: Tensor, places: Tensor, share: int) -> Tensor:
+    """Return the best input with at most `share` more values of `places` int64[F] at one of their `values` [V, F]."""
     if not len(places):
         return at
-    answers = _leads(row, _alone(row, at.flatten(), ends, places)).view(2, len(places), -1)
-    gain, end = answers.max(0)  # [F, M]: M leads, each with its own best values
+    stays = at.flatten()[places]
+    # What stays comes last: of two that are worth the same, the move is taken.
+    values = torch.cat([torch.where(values.isnan(), stays, values), stays.unsqueeze(0)])
+    gain, choice = _alone(row, at, values, places).max(0)  # [F, M]: M leads, each with its own best values
     best = gain.topk(min(share, len(places)), dim=0).indices.t()
     inputs = at.flatten(1).repeat(len(best), 1)
-    inputs.scatter_(1, places[best], torch.where(end.t().gather(1, best) == 0, ends[0][best], ends[1][best]))
+    inputs.scatter_(1, places[best], values[choice.t().gather(1, best), best])
     tried = row.threat.project(inputs.view(-1, *at.shape[1:]), row.x.expand(len(best), *at.shape[1:]))
     margins = _leads(row, row.many_logits(tried.unsqueeze(0))[0])[:, 0]
     return tried[margins.argmax()].unsqueeze(0)
@@ -90,11 +93,15 @@ def _leads(row: Rows, logits: Tensor) -> Tensor:
     return torch.cat([row.threat.goal.margin(logits, y).unsqueeze(1), ahead[:, rivals]], 1)
 
 
-def _alone(row: Rows, at: Tensor, ends: Tensor, places: Tensor) -> Tensor:
-    """Return the logits [2 F, K] of the input `at` [D], one value of `places` at its lower, then its upper end."""
-    values, where = ends.flatten(), places.repeat(2)
-    out = []
-    for part in torch.arange(len(where), device=at.device).split(max(1, _VALUES // len(at))):
-        moved = at.repeat(len(part), 1).scatter_(1, where[part].unsqueeze(1), values[part].unsqueeze(1))
-        out.append(row.many_logits(moved.view(1, len(part), *row.x.shape[1:]))[0])
-    return torch.cat(out)
+def _alone(row: Rows, at: Tensor, values: Tensor, places: Tensor) -> Tensor:
+    """Return the leads [V, F, M] of the input `at` [1, ...] with one of `places` int64[F] alone at each of `values`."""
+    flat, moves = at.flatten(), (values != values[-1]).nonzero()
+    out = [row.many_logits(at.unsqueeze(0))[0]]
+    for part in moves.split(max(1, _VALUES // len(flat))):
+        where, to = places[part[:, 1]], values[part[:, 0], part[:, 1]]
+        moved = flat.repeat(len(part), 1).scatter_(1, where.unsqueeze(1), to.unsqueeze(1))
+        out.append(row.many_logits(moved.view(1, len(part), *at.shape[1:]))[0])
+    leads = _leads(row, torch.cat(out))
+    answers = leads[0].expand(*values.shape, -1).clone()
+    answers[moves[:, 0], moves[:, 1]] = leads[1:]
+    return answers

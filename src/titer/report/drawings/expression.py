@@ -188,5 +188,9 @@ def _spoken(profile: _Profile, chosen: npt.NDArray[np.int64]) -> str:
 
 
 def _short(text: str, most: int) -> str:
-    """Return the end of a long name: what genes and probes differ in stands there."""
-    return text if len(text) <= most else "…" + text[1 - most :]
+    """Return the end of a long name, where genes and probes differ; no torn prefix: "rna_" may be mRNA or miRNA."""
+    if len(text) <= most:
+        return text
+    end = text[1 - most :]
+    torn, _, whole = end.partition("_")
+    return "…" + (whole if len(whole) > len(torn) else end)
