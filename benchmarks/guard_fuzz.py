@@ -85,7 +85,7 @@ def receiver(folder: Path) -> Iterator[tuple[int, psutil.Process]]:
     home.settings.write_text(SETTINGS)
     victim = ROOT / "tests" / "guard" / "receive" / "dicom_victim.py"
     command = [sys.executable, str(victim), str(folder), "none", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline()), psutil.Process(process.pid)

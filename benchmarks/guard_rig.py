@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -105,8 +106,6 @@ def send(port: int, files: Sequence[bytes], calling: str, answers: dict[str, int
 
     An association that ends, or cannot be made, leaves the rest without an answer.
     """
-    import time
-
     entity = AE(ae_title=calling)
     entity.add_requested_context(ComputedRadiographyImageStorage, "1.2.840.10008.1.2.1")
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
