@@ -193,12 +193,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder, studies = Path(name), Studies(int(time.time()), templates=2)
         demo_bundle(folder / "model")
-        archive = Orthanc(folder / "archive").start()
-        try:
-            for point in given.points:
+        for number, point in enumerate(given.points):
+            archive = Orthanc(folder / f"archive-{number}").start()  # its own: what it holds is this guard's
+            try:
                 wrong += one_point(point, given.times, folder, archive, folder / "model", studies)
-        finally:
-            archive.stop()
+            finally:
+                archive.stop()
     print(f"\nharm: {'; '.join(wrong) or 'none'}")
     return bool(wrong)
 

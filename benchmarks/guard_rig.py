@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 from pydicom import dcmread
@@ -146,12 +147,20 @@ def storescu(port: int, files: Sequence[bytes], folder: Path, answers: dict[str,
 
 
 def archived(server: Orthanc) -> list[dict[str, str]]:
-    """Return the main tags of every object that an Orthanc holds, with its study's UID and its modality."""
-    asked = {
-        "Level": "Instance",
-        "Query": {},
-        "Expand": True,
-        "RequestedTags": ["SOPInstanceUID", "StudyInstanceUID", "Modality"],
-    }
-    found = httpx.post(f"{server.url}/tools/find", json=asked, trust_env=False, timeout=600.0).json()
-    return [{**one["MainDicomTags"], **one.get("RequestedTags", {})} for one in found]
+    """Return SOP Instance UID, modality and Study Instance UID of every object that an Orthanc holds."""
+    levels = [_level(server, level) for level in ("Instance", "Series", "Study")]
+    series, studies = ({one["ID"]: one for one in level} for level in levels[1:])
+    out = []
+    for one in levels[0]:
+        its = series[one["ParentSeries"]]
+        uids = {"SOPInstanceUID": one["MainDicomTags"]["SOPInstanceUID"], "Modality": its["MainDicomTags"]["Modality"]}
+        out.append(uids | {"StudyInstanceUID": studies[its["ParentStudy"]]["MainDicomTags"]["StudyInstanceUID"]})
+    return out
+
+
+def _level(server: Orthanc, level: str) -> list[dict[str, Any]]:
+    asked = {"Level": level, "Query": {}, "Expand": True}
+    found: list[dict[str, Any]] = httpx.post(
+        f"{server.url}/tools/find", json=asked, trust_env=False, timeout=600.0
+    ).json()
+    return found

@@ -52,5 +52,6 @@ class Prepared:
     def _compiled(self, dialect: Dialect) -> _Made:
         made = self._statement.compile(dialect=dialect, column_keys=self._columns)  # type: ignore[attr-defined]
         assert isinstance(made, SQLCompiler)
+        constants = {name: one.effective_value for name, one in made.binds.items() if not one.required}
         order = None if made.positiontup is None else tuple(made.positiontup)
-        return self._made.setdefault(dialect.name, _Made(made.string, order, dict(made.params)))
+        return self._made.setdefault(dialect.name, _Made(made.string, order, constants))
