@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
+from pathlib import Path
 
 import pytest
+from tests.guard.deliver.delivery_victim import POINTS
 from tests.guard.deliver.peers import (
     QUICK,
     SERIES,
@@ -85,67 +86,28 @@ def test_a_clock_that_was_set_back_delays_nothing(make_guard, ct):
         assert len(peer.stored) == 1
 
 
-CHILD = """
-    import os, signal, sys
-    from pathlib import Path
-    from titer.guard.context import opened
-    from titer.guard.deliver.component import Deliverer
-    from titer.guard.deliver.worker import Worker
-    from titer.guard.home import Home
-    from titer.guard.settings import load
-
-    point = sys.argv[2]
-
-    class Dies(Worker):
-        def _sent(self, item, packed):
-            if point == "before send":
-                os.kill(os.getpid(), signal.SIGKILL)
-            mark = super()._sent(item, packed)
-            if point == "before mark":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return mark
-
-        def _round(self):
-            busy = super()._round()
-            if busy and point == "after mark":
-                os.kill(os.getpid(), signal.SIGKILL)
-            return busy
-
-    home = Home(Path(sys.argv[1]))
-    import titer.guard.deliver.component as component
-    component.Worker = Dies
-    deliverer = Deliverer(opened(home, load(home)))
-    deliverer.start()
-    signal.pause()
-"""
-
-
-POINTS = ["before send", "before mark", "after mark"]
+VICTIM = Path(__file__).with_name("delivery_victim.py")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", POINTS)
-def test_g2_twenty_kills_around_a_transfer_lose_nothing_and_double_nothing_in_effect(
-    point, make_guard, orthanc, tmp_path, web
-):
+def test_g2_twenty_kills_around_a_transfer_lose_nothing_and_double_nothing_in_effect(point, make_guard, orthanc, web):
     for number in range(20):
         series = f"1.2.826.0.1.3680043.2.1125.9.{POINTS.index(point)}.{number}"
-        _killed(point, make_guard(*_both(orthanc, web)), orthanc, tmp_path, web, series)
+        _killed(point, make_guard(*_both(orthanc, web)), orthanc, web, series)
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_g2_a_kill_around_a_transfer_loses_nothing_and_doubles_nothing_in_effect(
-    point, make_guard, orthanc, tmp_path, web
-):
+def test_g2_a_kill_around_a_transfer_loses_nothing_and_doubles_nothing_in_effect(point, make_guard, orthanc, web):
 
-    _killed(point, make_guard(*_both(orthanc, web)), orthanc, tmp_path, web, SERIES)
+    _killed(point, make_guard(*_both(orthanc, web)), orthanc, web, SERIES)
 
 
 def _both(orthanc, web):
     return destination("pacs", "dicom", orthanc.address), destination("records", "fhir", web.address)
 
 
-def _killed(point, guard, orthanc, folder, web, series):
+def _killed(point, guard, orthanc, web, series):
     """Queue an image, a report and a resource, kill the guard that sends them, and let another one go on."""
     from titer.guard.deliver.results import release
 
@@ -153,10 +115,8 @@ def _killed(point, guard, orthanc, folder, web, series):
     uid = guard.receive(content, "pacs")
     guard.run(release, guard.judge(series))
     before, kept, known = len(orthanc.instances()), len(web.kept), len(guard.items(state="delivered"))
-    script = folder / "child.py"
-    script.write_text(textwrap.dedent(CHILD))
     child = subprocess.Popen(
-        [sys.executable, str(script), str(guard.context.home.root), point], env={**os.environ, "PYTHONWARNINGS": ""}
+        [sys.executable, str(VICTIM), str(guard.context.home.root), point], env={**os.environ, "PYTHONWARNINGS": ""}
     )
     assert child.wait(60) == -signal.SIGKILL
     guard.start()

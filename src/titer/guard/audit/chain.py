@@ -17,14 +17,17 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from titer.guard.keys import Signer, signed
+from titer.guard.store.prepared import Prepared
 from titer.guard.store.tables import audit, audit_head, checkpoints
 
 GENESIS = "0" * 64
 _HEAD = 1
 # Made once: to build a statement costs more than to run it, and every object that comes in writes a row.
-_LAST = select(audit_head.c.seq, audit_head.c.digest).with_for_update()
-_ADD = insert(audit)
-_MOVE = update(audit_head).where(audit_head.c.id == _HEAD).values(seq=bindparam("to"), digest=bindparam("link"))
+_LAST = Prepared(select(audit_head.c.seq, audit_head.c.digest).with_for_update())
+_ADD = Prepared(insert(audit))
+_MOVE = Prepared(
+    update(audit_head).where(audit_head.c.id == _HEAD).values(seq=bindparam("to"), digest=bindparam("link"))
+)
 
 
 def canonical(event: Mapping[str, Any]) -> str:
@@ -39,16 +42,16 @@ def link(previous: str, seq: int, event: str) -> str:
 
 def append(connection: Connection, event: Mapping[str, Any], at: float) -> int:
     """Add an event in the caller's transaction, and return its number, from 1 on."""
-    head = connection.execute(_LAST).first()
-    seq, previous = (0, GENESIS) if head is None else (int(head.seq), str(head.digest))
+    head = _LAST.rows(connection, {})
+    seq, previous = head[0] if head else (0, GENESIS)
     text = canonical(event)
     digest = link(previous, seq + 1, text)
-    connection.execute(_ADD, {"seq": seq + 1, "at": at, "event": text, "digest": digest})
-    if head is None:
+    _ADD.run(connection, {"seq": seq + 1, "at": at, "event": text, "digest": digest})
+    if not head:
         connection.execute(insert(audit_head).values(id=_HEAD, seq=1, digest=digest))
     else:
-        connection.execute(_MOVE, {"to": seq + 1, "link": digest})
-    return seq + 1
+        _MOVE.run(connection, {"to": seq + 1, "link": digest})
+    return int(seq) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

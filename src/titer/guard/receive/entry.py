@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, CursorResult, bindparam, func, insert, select, update
 
@@ -18,23 +18,33 @@ from titer.guard.audit.events import Kind, Result, audit_event
 from titer.guard.checks.light import Claim
 from titer.guard.receive.status import STORED, Reply, Status
 from titer.guard.records import Finding, Outcome, Received
+from titer.guard.store.prepared import Prepared
 from titer.guard.store.tables import findings, objects, series, verdicts
 
 CONFLICT = Reply(Status.IDENTITY_CONFLICT, "SOP Instance UID is known with other content")
 RULE = "same-uid-other-content"
 _DELETED, _QUARANTINED = "deleted", "quarantined"
 # Statements are made once: to build one costs more than to run it.
-_KNOWN = (
+_KNOWN = Prepared(
     select(objects.c.id, objects.c.digest, objects.c.state, objects.c.path)
     .where(objects.c.sop_instance_uid == bindparam("uid"))
     .order_by(objects.c.id)
 )
-_ADD = insert(objects)
-_COUNT = (
+_ADD = Prepared(insert(objects), [column.name for column in objects.c if column.name != "id"])
+_COUNT = Prepared(
     update(series)
     .where(series.c.series_instance_uid == bindparam("mine"))
     .values(objects=series.c.objects + 1, last_at=bindparam("at"), state="open")
 )
+
+
+class _Known(NamedTuple):
+    """A row of an object that came before."""
+
+    id: int
+    digest: str
+    state: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +81,11 @@ class Entry:
 
     def write(self, connection: Connection) -> Reply:
         """Record it in the journal's transaction; returns what the sender is told."""
-        known = connection.execute(_KNOWN, {"uid": self._got.sop_instance_uid}).all()
+        known = [_Known(*row) for row in _KNOWN.rows(connection, {"uid": self._got.sop_instance_uid})]
         if known and known[0].digest != self._got.digest:
             return self._conflict(connection, known)
         if not known:
-            connection.execute(_ADD, self._row("received", self._got.path))
+            _ADD.run(connection, self._row("received", self._got.path))
         elif known[0].state == _DELETED:
             row = self._row("received", self._got.path)
             connection.execute(update(objects).where(objects.c.id == known[0].id).values(row))
@@ -109,7 +119,7 @@ class Entry:
     def _series(self, connection: Connection) -> None:
         """Count the object to its series, which is open again where it was judged."""
         got = self._got
-        if connection.execute(_COUNT, {"mine": got.series_instance_uid, "at": got.received_at}).rowcount:
+        if _COUNT.run(connection, {"mine": got.series_instance_uid, "at": got.received_at}):
             return
         connection.execute(
             insert(series).values(
@@ -126,14 +136,14 @@ class Entry:
             )
         )
 
-    def _again(self, connection: Connection, known: Any) -> Reply:
+    def _again(self, connection: Connection, known: _Known) -> Reply:
         """The same bytes came before: one row, and one file."""
         if known.path != str(self._got.path):
             self._got.path.unlink(missing_ok=True)
         self._note(connection, Kind.TRANSFERRED, Reply(Status.SUCCESS, "the same object came before"))
         return STORED
 
-    def _conflict(self, connection: Connection, known: Sequence[Any]) -> Reply:
+    def _conflict(self, connection: Connection, known: Sequence[_Known]) -> Reply:
         """Keep the other content as evidence, once, and say so."""
         self._note(connection, Kind.SECURITY_ALERT, CONFLICT)
         if any(row.digest == self._got.digest for row in known):

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
 
 from sqlalchemy import select
@@ -99,9 +100,10 @@ class Intake:
 
     def store(self, part: Part, rest: bytes | bytearray, claim: Claim, sender: Sender) -> Future[Reply]:
         """Write the last piece, check and store; the future is done when the reply may be sent."""
+        whole = rest if part.size == 0 else None  # an object of one piece need not be read back
         try:
             self.append(part, rest)
-            return self._store(part, claim, sender)
+            return self._store(part, claim, sender, whole)
         except (OSError, TooLarge) as error:
             part.discard()
             return self.refuse(told(error), claim, sender)
@@ -109,10 +111,10 @@ class Intake:
             part.discard()
             raise
 
-    def _store(self, part: Part, claim: Claim, sender: Sender) -> Future[Reply]:
+    def _store(self, part: Part, claim: Claim, sender: Sender, whole: bytes | bytearray | None) -> Future[Reply]:
         self._faults("part")
         try:
-            header, pixels = _checked(part, claim)
+            header, pixels = _checked(part, claim, whole)
         except (Mismatch, Unreadable) as error:
             part.discard()
             status = Status.MISMATCH if isinstance(error, Mismatch) else Status.CANNOT_UNDERSTAND
@@ -213,13 +215,19 @@ class Intake:
             return {row.digest: row.path for row in found if not Path(row.path).is_file()}
 
 
-def _checked(part: Part, claim: Claim) -> tuple[Header, str | None]:
-    """Return header and digest of the pixel data."""
+def _checked(part: Part, claim: Claim, whole: bytes | bytearray | None) -> tuple[Header, str | None]:
+    """Return header and digest of the pixel data; `whole` is the data set where it is in memory."""
     if part.size <= part.start:
         raise Unreadable("no data set")
+    if whole is not None:
+        return _read(whole, 0, claim)
     with part.content() as content:
-        header = light(content, part.start, claim)
-        if header.pixels is None:
-            return header, None
-        with memoryview(content) as view, view[slice(*header.pixels)] as pixels:
-            return header, hashlib.sha256(pixels).hexdigest()
+        return _read(content, part.start, claim)
+
+
+def _read(content: bytes | bytearray | mmap, start: int, claim: Claim) -> tuple[Header, str | None]:
+    header = light(content, start, claim)
+    if header.pixels is None:
+        return header, None
+    with memoryview(content) as view, view[slice(*header.pixels)] as pixels:
+        return header, hashlib.sha256(pixels).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from functools import partial
 from typing import Protocol
 
 from titer.guard.checks.light import Claim
@@ -66,14 +67,31 @@ class Storing:
         """Return when the object is durable, or why it is not."""
         if self._failed:
             return await asyncio.wrap_future(self._intake.refuse(self._failed, self._claim, self._sender))
-        loop = asyncio.get_running_loop()
         rest, self._piece = self._piece, bytearray()
-        stored = await loop.run_in_executor(self._pool, self._intake.store, self._part, rest, self._claim, self._sender)
-        return await asyncio.wrap_future(stored)
+        answered: Future[Reply] = Future()
+        answered.set_running_or_notify_cancel()  # whoever waits may go: what is begun is finished all the same
+        self._pool.submit(self._store, rest, answered)
+        return await asyncio.wrap_future(answered)
+
+    def _store(self, rest: bytearray, answered: Future[Reply]) -> None:
+        """Store in a worker thread; the network's thread is woken once, when the object is durable."""
+        try:
+            stored = self._intake.store(self._part, rest, self._claim, self._sender)
+        except BaseException as error:  # noqa: BLE001 - it belongs to who waits
+            answered.set_exception(error)
+        else:
+            stored.add_done_callback(partial(_hand_on, answered))
 
     def give_up(self) -> None:
         """Remove the part."""
         self._part.discard()
+
+
+def _hand_on(answered: Future[Reply], done: Future[Reply]) -> None:
+    if (error := done.exception()) is not None:
+        answered.set_exception(error)
+    else:
+        answered.set_result(done.result())
 
 
 class Draining:

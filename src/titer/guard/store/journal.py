@@ -95,11 +95,15 @@ class Journal:
 
 
 def _tried(connection: Connection, step: Callable[[Connection], Any]) -> tuple[Any, BaseException | None]:
+    connection.exec_driver_sql("SAVEPOINT step")
     try:
-        with connection.begin_nested():
-            return step(connection), None
+        value = step(connection)
     except Exception as error:  # noqa: BLE001 - whatever a step raises belongs to its caller, not to the batch
+        connection.exec_driver_sql("ROLLBACK TO SAVEPOINT step")
+        connection.exec_driver_sql("RELEASE SAVEPOINT step")
         return None, error
+    connection.exec_driver_sql("RELEASE SAVEPOINT step")
+    return value, None
 
 
 def _kind(error: BaseException) -> str:
