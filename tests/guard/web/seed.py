@@ -32,7 +32,9 @@ RESULT = {"classes": ["glioma", "meningioma", "no tumour"], "probabilities": [0.
 def person(context: Context, name: str, role: str) -> None:
     """Make an account; people have `PASSWORD`."""
     encoded = None if role == "service" else ENCODED
-    context.journal.write(lambda c: accounts.create(c, name, role, encoded, by="test", at=context.clock()))
+    context.journal.write(
+        lambda c: accounts.create(c, name, role, encoded, by="test", at=context.clock(), temporary=False)
+    )
 
 
 def cookie(context: Context, name: str, role: str) -> str:

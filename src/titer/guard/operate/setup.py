@@ -24,6 +24,10 @@ SETTINGS = dedent("""\
     # PGPASSFILE names.
     database = "sqlite:///guard.db"
 
+    # normal, raised or high: how much is looked at under load, and whether every result waits for a person. An
+    # administrator can set another one at run time.
+    threat_level = "normal"
+
     # Where modalities and PACS send to. It listens on this machine alone until you say otherwise; then name the
     # peers, and use TLS.
     [dicom]
