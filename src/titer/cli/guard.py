@@ -127,6 +127,7 @@ def token(
 def receipt(
     folder: Folder,
     study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write it to this file instead of printing it.")] = None,
     verify: Annotated[
         Path | None, typer.Option("--verify", help="Verify this saved receipt instead of making one.")
     ] = None,
@@ -142,7 +143,11 @@ def receipt(
 
     if verify is None:
         with _opened(_home(folder)) as context:
-            typer.echo(json.dumps(receipts.made(context, study), indent=2, ensure_ascii=False))
+            text = json.dumps(receipts.made(context, study), indent=2, ensure_ascii=False)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.write_text(text + "\n", encoding="utf-8")
         return
     found = receipts.wrong(Home(folder), study, verify, file or ())
     for problem in found:

@@ -158,9 +158,10 @@ class JudgeSettings(_Table):
 
 
 class SpoolSettings(_Table):
-    """Disk: how much must stay free, and how long judged objects stay."""
+    """Disk: how much must stay free, what one sender may store in a day (0: all), and how long judged objects stay."""
 
     free_mib: int = Field(default=1024, ge=0)
+    sender_mib_per_day: int = Field(default=0, ge=0)
     keep_days: int = Field(default=30, ge=1)
 
 

@@ -96,7 +96,7 @@ def _judged(context, log: Log):
         objects = Instances(context, parts)
         for row in objects.waiting():
             objects.take(row)
-        assert SeriesJudge(context, parts, workers).judge("1.2.3") is None
+        SeriesJudge(context, parts, workers).judge("1.2.3")
     finally:
         workers.stop()
     return verdicts_of(context)[-1]

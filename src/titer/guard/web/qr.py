@@ -7,6 +7,8 @@ import io
 import segno
 from markupsafe import Markup
 
+_MODULE = 5
+"""Pixels of a module: whole ones, so that each is as wide as the others."""
 _QUIET = 4
 """Light modules around the symbol (ISO/IEC 18004, section 5.3.8)."""
 
@@ -18,7 +20,7 @@ def drawn(address: str) -> Markup:
     """
     stream = io.BytesIO()
     segno.make_qr(address, error="m").save(
-        stream, kind="svg", xmldecl=False, svgns=False, omitsize=True, border=_QUIET, dark="#000", light="#fff",
+        stream, kind="svg", xmldecl=False, svgns=False, scale=_MODULE, border=_QUIET, dark="#000", light="#fff",
         svgclass=None, lineclass=None, nl=False,
     )  # fmt: skip
     return Markup(stream.getvalue().decode())  # noqa: S704 - segno draws it; no text of a person stands in it

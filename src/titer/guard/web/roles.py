@@ -20,6 +20,7 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "case.read": frozenset({RADIOLOGIST, REVIEWER}),  # images of patients
     "case.decide": frozenset({RADIOLOGIST, REVIEWER}),  # judge.review says which verdicts need a radiologist
     "dashboard.read": PEOPLE,  # numbers, no images
+    "alerts.read": frozenset({ADMIN, AUDITOR}),  # who did what was an alert
     "switches.write": frozenset({ADMIN}),
     "accounts.manage": frozenset({ADMIN}),
     "break-glass": frozenset({ADMIN, REVIEWER}),

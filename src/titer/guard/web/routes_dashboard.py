@@ -13,7 +13,7 @@ from titer.guard.audit.events import Kind, audit_event
 from titer.guard.judge.layers import level_of, level_set, set_level
 from titer.guard.settings import LAYERS, Layer, ThreatLevel
 from titer.guard.store.tables import switches
-from titer.guard.web import drawings, trends
+from titer.guard.web import drawings, trends, upkeep
 from titer.guard.web.access import who
 from titer.guard.web.site import Site
 
@@ -74,6 +74,8 @@ def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: in
     with site.context.engine.connect() as connection:
         found = trends.numbers(connection, trends.Stretch(start=now - seconds, end=now))
         set_ = trends.layers(connection)
+        kept = upkeep.upkeep(connection, site.context)
+        alerts, alarms = upkeep.alerts(connection, now - seconds)
         level, leveled = level_of(connection, site.context.settings), level_set(connection)
     ends = (f"{span} ago", "now")
     latency = {"median": found.latency_p50, "99th percentile": found.latency_p99}
@@ -86,7 +88,8 @@ def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: in
     return site.page(
         request, "dashboard.html.j2", status, found=found, charts=charts, span=span, spans=SPANS, said=said, set=set_,
         layers=LAYERS, routes=site.context.settings.routes, parts=_parts(site), wrong=wrong,
-        latency=latency, level=level, leveled=leveled, levels=LEVELS,
+        latency=latency, kept=kept, spool=site.context.settings.spool, alerts=alerts, alarms=alarms,
+        level=level, leveled=leveled, levels=LEVELS,
         outcomes={name: int(sum(values)) for name, values in found.outcomes.items()},
     )  # fmt: skip
 
