@@ -55,7 +55,7 @@ def init(
     from titer.guard.operate.setup import init as make
 
     password = make(folder, account=add, model=demo_bundle)
-    typer.echo(f"settings: {folder / 'guard.toml'}\naccount: {ADMIN}, password in {password}")
+    typer.echo(f"settings: {folder / 'guard.toml'}\naccount: {ADMIN}, first password in {password}")
     typer.echo(f"now: titer guard run {folder}")
 
 

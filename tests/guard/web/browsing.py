@@ -21,6 +21,23 @@ CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 DESKTOP, TABLET = {"width": 1366, "height": 768}, {"width": 768, "height": 1024}
 SHOTS = os.environ.get("TITER_SCREENSHOTS")
 """Folder that screenshots are kept in, for the documentation."""
+PALE = """() => {
+  const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const linear = (v) => v <= 10.3148 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const linear = (v) => v <= 10.3148 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const lum = (c) => { const [r, g, b] = c.map(linear); return .2126 * r + .7152 * g + .0722 * b; };
+  const ground = (e) => { for (let at = e; at; at = at.parentElement) {
+    const c = rgb(getComputedStyle(at).backgroundColor);
+    if (c.length === 3 || c[3] === 1) return c.slice(0, 3); } return [255, 255, 255]; };
+  const said = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim());
+  return [...document.querySelectorAll('body *')].filter((e) => said(e) && e.getClientRects().length).map((e) => {
+    const style = getComputedStyle(e);
+    const color = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color).slice(0, 3);
+    const [low, high] = [lum(color), lum(ground(e))].sort((a, b) => a - b);
+    const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
+    return [(high + .05) / (low + .05), large ? 3 : 4.5, e.textContent.trim().slice(0, 40)];
+  }).filter(([found, wanted]) => found < wanted); }"""
+"""Finds the words of a page whose contrast, as painted, is below WCAG 2.2 AA (1.4.3)."""
 MARKS = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="Chromium is not installed"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playwright.sync_api import Browser
-from tests.guard.web.browsing import DESKTOP, MARKS, TABLET, fits, login, opened, pixels, shot, shown
+from tests.guard.web.browsing import DESKTOP, MARKS, PALE, TABLET, fits, login, opened, pixels, shot, shown
 
 pytestmark = MARKS
 
@@ -138,3 +138,25 @@ def test_names_labels_and_landmarks_are_there_for_those_who_do_not_see(
         assert page.evaluate("document.activeElement.className") == "skip"
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline == "solid", where
+
+
+def test_every_word_has_the_contrast_of_wcag_aa_as_it_is_painted(
+    address: str, browser: Browser, cases: list[int]
+) -> None:
+    page, _ = opened(browser, DESKTOP)
+    page.goto(f"{address}/login")
+    assert page.evaluate(PALE) == []
+    mine, theirs = (
+        ("/queue", *(f"/cases/{one}" for one in cases), "/account"),
+        ("/dashboard", "/accounts", "/break-glass"),
+    )
+    pages = {"anna": mine, "ada": theirs}
+    for name, places in pages.items():
+        login(page, address, name)
+        for where in places:
+            page.goto(f"{address}{where}")
+            assert page.evaluate(PALE) == [], where
+        page.click("text=Log out")
+        page.wait_for_url("**/login")
+    page.evaluate("document.querySelector('h1').style.color = '#b0b0b0'")
+    assert len(page.evaluate(PALE)) == 1, "the check sees what is pale"

@@ -45,11 +45,10 @@ def _accounts(made: APIRouter, site: Site) -> None:
     def create(request: Request, name: Name, role: Name) -> Response:
         """Make an account; its first password is random and shown once."""
         first = passwords.new_token() if role in PEOPLE else None
+        encoded = passwords.hashed(first) if first else None  # before the transaction: it takes long
         return _tried(
             site, request, f"account {name} made",
-            lambda c, at: accounts.create(
-                c, name, role, passwords.hashed(first) if first else None, by=who(request).name, at=at
-            ),
+            lambda c, at: accounts.create(c, name, role, encoded, by=who(request).name, at=at),
             secret=first or "",
         )  # fmt: skip
 
