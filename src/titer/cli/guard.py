@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from titer.core.errors import SpecError
 from titer.core.extras import need
+
+if TYPE_CHECKING:
+    from titer.guard.context import Context
+    from titer.guard.home import Home
 
 guard = typer.Typer(no_args_is_help=True, help="Run the gateway that checks, watches and holds what is suspicious.")
 Folder = Annotated[Path, typer.Argument(help="The guard's folder, as `titer guard init` makes it.")]
+
+
+def _home(folder: Path) -> Home:
+    from titer.guard.home import Home
+
+    return Home(folder).checked()
+
+
+@contextmanager
+def _opened(home: Home) -> Iterator[Context]:
+    """Open a guard's database, whether the guard runs or not."""
+    from titer.guard.context import opened
+    from titer.guard.settings import load
+
+    context = opened(home, load(home))
+    try:
+        yield context
+    finally:
+        context.close()
 
 
 @guard.callback()
@@ -29,7 +55,7 @@ def init(
     from titer.guard.operate.setup import init as make
 
     password = make(folder, account=add, model=demo_bundle)
-    typer.echo(f"settings: {folder / 'guard.toml'}\naccount: {ADMIN}, password in {password}")
+    typer.echo(f"settings: {folder / 'guard.toml'}\naccount: {ADMIN}, first password in {password}")
     typer.echo(f"now: titer guard run {folder}")
 
 
@@ -37,30 +63,98 @@ def init(
 def account(
     folder: Folder,
     name: Annotated[str, typer.Argument(help="The account's name.")],
-    role: Annotated[str, typer.Option("--role", help="admin, radiologist, reviewer or auditor.")],
+    role: Annotated[str | None, typer.Option("--role", help="admin, radiologist, reviewer or auditor.")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Give an account that exists another password, and unlock it.")
+    ] = False,
     password_file: Annotated[
         Path | None, typer.Option("--password-file", help="A file with the password; without it you are asked.")
     ] = None,
 ) -> None:
-    """Make an account with a password."""
-    from titer.guard.context import opened
-    from titer.guard.home import Home
+    """Make an account, or reset its password; its owner has to change the password at the next login."""
     from titer.guard.keys import read
-    from titer.guard.operate.people import add
-    from titer.guard.settings import load
+    from titer.guard.operate import people
 
-    home = Home(folder)
-    settings = load(home)
+    if (role is None) is not reset:
+        raise SpecError("--role makes an account, --reset changes one that exists: give one of them")
+    home = _home(folder)
     if password_file is None:
         password = typer.prompt("password", hide_input=True, confirmation_prompt=True)
     else:
         password = read(password_file).decode("utf-8", "replace").strip()
-    context = opened(home, settings)
-    try:
-        add(context, name, role, password)
-    finally:
-        context.close()
-    typer.echo(f"{name}: {role}")
+    with _opened(home) as context:
+        if role is None:
+            people.reset(context, name, password)
+        else:
+            people.add(context, name, role, password)
+    typer.echo(f"{name}: {role or 'reset'}; the password has to be changed at the first login")
+
+
+@guard.command()
+def token(
+    folder: Folder,
+    name: Annotated[str | None, typer.Argument(help="The service's account; it is made where there is none.")] = None,
+    role: Annotated[str, typer.Option("--role", help="The account's role: service.")] = "service",
+    label: Annotated[str, typer.Option("--label", help="What the token is for.")] = "command line",
+    days: Annotated[int, typer.Option("--days", min=1, max=730, help="Days until it expires.")] = 90,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List tokens, of all accounts or of one; none is shown.")
+    ] = False,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Revoke the account's tokens of this label.")] = False,
+) -> None:
+    """Issue a token to a service, list tokens, or revoke one. A new token is shown once: only its digest is kept."""
+    from datetime import UTC, datetime
+
+    from titer.guard.operate import people
+
+    if listed and revoke:
+        raise SpecError("--list and --revoke: give one of them")
+    if name is None and not listed:
+        raise SpecError("NAME is missing: name the service's account")
+    with _opened(_home(folder)) as context:
+        if listed:
+            for one in people.issued(context, name):
+                until = datetime.fromtimestamp(one.expires_at, UTC).date()
+                typer.echo(f"{one.account}: {one.label}, until {until}")
+        elif revoke:
+            people.revoke(context, str(name), label)
+            typer.echo(f"{name}: {label} revoked")
+        else:
+            typer.echo(people.issue(context, str(name), role, label, days))
+
+
+@guard.command()
+def receipt(
+    folder: Folder,
+    study: Annotated[str, typer.Argument(help="Study Instance UID.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Write it to this file instead of printing it.")] = None,
+    verify: Annotated[
+        Path | None, typer.Option("--verify", help="Verify this saved receipt instead of making one.")
+    ] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", help="With --verify: a file that should be what was received.")
+    ] = None,
+) -> None:
+    """Print the signed receipt of a study as JSON, or verify one (exit status 1 where it is wrong)."""
+    import json
+
+    from titer.guard.home import Home
+    from titer.guard.operate import receipts
+
+    if verify is None:
+        with _opened(_home(folder)) as context:
+            text = json.dumps(receipts.made(context, study), indent=2, ensure_ascii=False)
+        if out is None:
+            typer.echo(text)
+        else:
+            out.write_text(text + "\n", encoding="utf-8")
+        return
+    found = receipts.wrong(Home(folder), study, verify, file or ())
+    for problem in found:
+        typer.echo(problem)
+    if found:
+        raise typer.Exit(1)
+    typer.echo(f"the receipt is of study {study} and signed by this guard")
 
 
 @guard.command()

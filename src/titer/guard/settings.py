@@ -16,6 +16,8 @@ AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[\x20-\x5
 Port = Annotated[int, Field(ge=1, le=65535)]
 Layer = Literal["checks", "detectors", "model", "explanations"]
 LAYERS: tuple[Layer, ...] = ("checks", "detectors", "model", "explanations")
+ThreatLevel = Literal["normal", "raised", "high"]
+THREAT_LEVELS: tuple[ThreatLevel, ...] = ("normal", "raised", "high")
 MiB = 1 << 20
 
 
@@ -114,7 +116,8 @@ class DestinationSettings(_Table):
 class RouteSettings(_Table):
     """What happens to objects of one kind; the first route that takes an object has it.
 
-    `images` and `results` name destinations. A layer that is switched off leaves its mark on every verdict.
+    `images` and `results` name destinations. A layer that is switched off leaves its mark on every verdict. At a raised
+    or high threat level `layers_raised` and `layers_high` say which layers are on; else those of the level below.
     """
 
     name: str
@@ -124,9 +127,17 @@ class RouteSettings(_Table):
     images: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = LAYERS
+    layers_raised: tuple[Layer, ...] | None = None
+    layers_high: tuple[Layer, ...] | None = None
     budget_ms: int = Field(default=250, ge=1)
     quiet_seconds: float = Field(default=10.0, gt=0)
     deadline_seconds: float = Field(default=300.0, gt=0)
+
+    def layers_at(self, level: ThreatLevel) -> tuple[Layer, ...]:
+        """Return the layers that are on at a threat level."""
+        raised = self.layers if self.layers_raised is None else self.layers_raised
+        high = raised if self.layers_high is None else self.layers_high
+        return {"normal": self.layers, "raised": raised, "high": high}[level]
 
 
 class JudgeSettings(_Table):
@@ -147,9 +158,10 @@ class JudgeSettings(_Table):
 
 
 class SpoolSettings(_Table):
-    """Disk: how much must stay free, and how long judged objects stay."""
+    """Disk: how much must stay free, what one sender may store in a day (0: all), and how long judged objects stay."""
 
     free_mib: int = Field(default=1024, ge=0)
+    sender_mib_per_day: int = Field(default=0, ge=0)
     keep_days: int = Field(default=30, ge=1)
 
 
@@ -166,6 +178,7 @@ class GuardSettings(_Table):
     """All of `guard.toml`."""
 
     database: str = "sqlite:///guard.db"
+    threat_level: ThreatLevel = "normal"
     dicom: DICOMSettings = DICOMSettings()
     web: WebSettings = WebSettings()
     judge: JudgeSettings = JudgeSettings()

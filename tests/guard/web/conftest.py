@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +105,55 @@ def events(context: Context) -> Callable[[], list[dict[str, Any]]]:
             ]
 
     return read
+
+
+@pytest.fixture
+def address(context: Context, tmp_path: Path) -> Iterator[str]:
+    from tests.guard.web.browsing import Judge
+
+    from titer.guard.web.component import Web
+
+    judge = Judge(tmp_path)
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = make_app(context, decide=judge.decide, heatmap=judge.heatmap)
+    web = Web(context, app=app, listener=listener)
+    context.parts.append(web)
+    web.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    web.stop()
+    listener.close()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+    from tests.guard.web.browsing import CHROMIUM
+
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def cases(context: Context, titer_data: Path) -> list[int]:
+    """A head MR series that is flagged, one that is blocked, and chest X-rays."""
+    from tests.guard.web.browsing import seed_pixels
+
+    for name, role in (("anna", "radiologist"), ("bert", "radiologist"), ("ada", "admin")):
+        seed.person(context, name, role)
+    now = context.clock()
+    seed.history(context)
+    drift = ("saliency-drift", "FLAG", "The model looks elsewhere than on clean images of this route.")
+    squeezed = ("feature-squeezing", "FLAG", "The answer changes when the image is squeezed: 0.89 to 0.21.")
+    moved = ("series-order", "BLOCK", "Slice positions are not evenly spaced: one slice was moved or taken out.")
+    mr = seed.mr_files(titer_data, 24)
+    first = seed.put(context, mr, urgency=9, at=now - 1900, found=[squeezed, drift])
+    xray = {"result": {"classes": ["normal", "pneumonia"], "probabilities": [0.31, 0.69], "label": "pneumonia"}}
+    rest = [
+        seed.put(context, [seed.xray_file(titer_data, i)], urgency=5 - i, at=now - 400 * i, found=[drift], **xray)
+        for i in range(1, 4)
+    ]
+    blocked = seed.image_file(seed_pixels(titer_data), "MR")
+    rest.append(seed.put(context, [blocked], urgency=7, at=now - 90, outcome="BLOCK", found=[moved], scores={}))
+    return [first, *rest]

@@ -32,7 +32,9 @@ RESULT = {"classes": ["glioma", "meningioma", "no tumour"], "probabilities": [0.
 def person(context: Context, name: str, role: str) -> None:
     """Make an account; people have `PASSWORD`."""
     encoded = None if role == "service" else ENCODED
-    context.journal.write(lambda c: accounts.create(c, name, role, encoded, by="test", at=context.clock()))
+    context.journal.write(
+        lambda c: accounts.create(c, name, role, encoded, by="test", at=context.clock(), temporary=False)
+    )
 
 
 def cookie(context: Context, name: str, role: str) -> str:
@@ -99,7 +101,7 @@ def put(context: Context, files: list[bytes], **fields: Any) -> int:
                 "study_instance_uid": str(data.StudyInstanceUID), "series_instance_uid": str(data.SeriesInstanceUID),
                 "transfer_syntax_uid": str(data.file_meta.TransferSyntaxUID), "digest": digest, "pixel_digest": None,
                 "patient": None, "modality": modality or str(data.Modality), "size": len(content), "path": str(path),
-                "route": route, "calling_ae": "MR1", "peer": "127.0.0.1", "received_at": at - 12, "state": "judged",
+                "route": route, "calling_ae": "MR1", "peer": "127.0.0.1", "received_at": at - 0.3, "state": "judged",
             }
         )  # fmt: skip
 
@@ -109,7 +111,7 @@ def put(context: Context, files: list[bytes], **fields: Any) -> int:
         about = {name: first[name] for name in ("series_instance_uid", "study_instance_uid", "modality")}
         connection.execute(
             insert(series).values(
-                **about, route=route, objects=len(rows), first_at=at - 20, last_at=at - 12, state="judged", revision=1
+                **about, route=route, objects=len(rows), first_at=at - 20, last_at=at - 0.3, state="judged", revision=1
             )
         )
         return verdict(connection, first["series_instance_uid"], route, at, **fields)

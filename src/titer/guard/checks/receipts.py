@@ -14,12 +14,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
+from titer.core.errors import SpecError
 from titer.guard.audit.chain import canonical
 from titer.guard.keys import Signer, signed
 from titer.guard.store.tables import objects, verdicts
 
 VERSION = 1
 _BLOCK = 1 << 20
+_AT_ONCE = 500
 
 
 def receipt(connection: Connection, signer: Signer, series_uid: str, at: float) -> dict[str, Any]:
@@ -33,21 +35,26 @@ def receipt(connection: Connection, signer: Signer, series_uid: str, at: float) 
         series_uid: the series; one that is not known gives a receipt of no objects.
         at: now, seconds UTC.
     """
-    own = (
-        select(objects)
-        .where(objects.c.series_instance_uid == series_uid)
-        .order_by(objects.c.sop_instance_uid, objects.c.id)
-    )
-    rows = connection.execute(own).all()
-    subjects = [series_uid, *(row.sop_instance_uid for row in rows)]
+    return _signed({"version": VERSION, "issued": _told(at), **_series(connection, series_uid)}, signer)
+
+
+def study_receipt(connection: Connection, signer: Signer, study_uid: str, at: float) -> dict[str, Any]:
+    """Return the signed receipt of a study: what `receipt` says, for each of its series.
+
+    Raises:
+        SpecError: nothing of this study was received.
+    """
+    own = select(objects.c.series_instance_uid).where(objects.c.study_instance_uid == study_uid).distinct()
+    uids = sorted(connection.execute(own).scalars())
+    if not uids:
+        raise SpecError(f"study = {study_uid!r}: nothing of it was received")
     content = {
         "version": VERSION,
         "issued": _told(at),
-        "series_instance_uid": series_uid,
-        "objects": [_object(row) for row in rows],
-        "verdicts": [_verdict(row) for row in _verdicts(connection, subjects)],
+        "study_instance_uid": study_uid,
+        "series": [_series(connection, uid) for uid in uids],
     }
-    return {**content, "signature": signer.sign(canonical(content).encode())}
+    return _signed(content, signer)
 
 
 def problems(manifest: Mapping[str, Any], public: bytes, files: Iterable[Path] = ()) -> list[str]:
@@ -56,7 +63,7 @@ def problems(manifest: Mapping[str, Any], public: bytes, files: Iterable[Path] =
     Works offline: it needs the receipt, the guard's verifying key and the files.
 
     Args:
-        manifest: the receipt, as `json.loads` reads it.
+        manifest: the receipt of a series or a study, as `json.loads` reads it.
         public: the verifying key, PEM.
         files: files that are said to be what was received.
     """
@@ -69,7 +76,8 @@ def problems(manifest: Mapping[str, Any], public: bytes, files: Iterable[Path] =
         return ["the receipt is not signed by this guard's key, or was changed"]
     if content.get("version") != VERSION:
         return [f"the receipt has version {content.get('version')!r}: allowed is {VERSION}"]
-    known = {str(one["sha256"]) for one in content["objects"]}
+    parts = content.get("series", [content])
+    known = {str(one["sha256"]) for part in parts for one in part["objects"]}
     return [f"{path.name} is not what was received" for path in files if _sha256(path) not in known]
 
 
@@ -79,6 +87,21 @@ def read_receipt(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no receipt")  # noqa: TRY004 - the file's content, not an argument's type
     return found
+
+
+def _signed(content: dict[str, Any], signer: Signer) -> dict[str, Any]:
+    return {**content, "signature": signer.sign(canonical(content).encode())}
+
+
+def _series(connection: Connection, uid: str) -> dict[str, Any]:
+    own = select(objects).where(objects.c.series_instance_uid == uid).order_by(objects.c.sop_instance_uid, objects.c.id)
+    rows = connection.execute(own).all()
+    subjects = [uid, *(row.sop_instance_uid for row in rows)]
+    return {
+        "series_instance_uid": uid,
+        "objects": [_object(row) for row in rows],
+        "verdicts": [_verdict(row) for row in _verdicts(connection, subjects)],
+    }
 
 
 def _object(row: Any) -> dict[str, Any]:
@@ -95,8 +118,11 @@ def _object(row: Any) -> dict[str, Any]:
 
 
 def _verdicts(connection: Connection, subjects: list[str]) -> list[Any]:
-    found = select(verdicts).where(verdicts.c.subject.in_(subjects)).order_by(verdicts.c.id)
-    return list(connection.execute(found).all())
+    found: list[Any] = []
+    for start in range(0, len(subjects), _AT_ONCE):  # SQLite takes a limited number of values
+        part = subjects[start : start + _AT_ONCE]
+        found += connection.execute(select(verdicts).where(verdicts.c.subject.in_(part))).all()
+    return sorted(found, key=lambda row: row.id)
 
 
 def _verdict(row: Any) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from titer.guard.records import Finding, Outcome, Verdict, severest
 EVASION = ("AML.T0015", "NISTAML.022")
 _RULES = {"detector": "detector", "failed": "judge-failed", "number": "not-a-number", "unread": "input-unread"}
 
+_MILD = (_RULES["failed"], "threat-level")
+"""Rules that hold a result, and say nothing against its input."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
@@ -72,11 +75,14 @@ def verdict(
 
 
 def urgency(findings: Sequence[Finding]) -> int:
-    """Return how soon a person should look: 0 not at all, 1 what failed, 2 what was flagged, 3 what was blocked."""
+    """Return how soon a person should look: 0 not at all, 1 what failed, 2 what was flagged, 3 what was blocked.
+
+    What only a threat level holds is as urgent as what failed: nothing speaks against the input itself.
+    """
     outcome = severest(one.outcome for one in findings)
     if outcome is not Outcome.FLAG:
         return 3 if outcome is Outcome.BLOCK else 0
-    serious = [one for one in findings if one.outcome is Outcome.FLAG and one.rule != _RULES["failed"]]
+    serious = [one for one in findings if one.outcome is Outcome.FLAG and one.rule not in _MILD]
     return 2 if serious else 1
 
 

@@ -20,7 +20,7 @@ from titer.guard.context import Context
 from titer.guard.judge import contract
 from titer.guard.judge.bundle import MANIFEST, InputPart, Pinned, read_bundle
 from titer.guard.judge.conclude import Opinion, failed, opinion, verdict
-from titer.guard.judge.layers import layers_of, noted
+from titer.guard.judge.layers import layers_of, level_of, noted
 from titer.guard.judge.messages import Answer, Ask, Facts, WorkerFailed
 from titer.guard.judge.pace import Pace, TooMuch
 from titer.guard.judge.verdicts import BELL, write
@@ -133,7 +133,8 @@ class _Service:
         routes = self._context.settings.routes
         route = next((one for one in routes if one.model == name), RouteSettings(name=API, model=name))
         with self._context.engine.connect() as connection:
-            layers = layers_of(connection, route)
+            level = level_of(connection, self._context.settings)
+            layers = layers_of(connection, route, level)
         infer, detect = "model" in layers, "detectors" in layers
         said, answer, facts = Opinion(), None, None
         try:
@@ -142,7 +143,7 @@ class _Service:
         except (WorkerFailed, SpecError) as reason:
             said = Opinion(findings=(failed(str(reason)),))
         subject = str(uuid.uuid4())
-        decided = verdict("request", subject, contract.digest(rows), facts, noted(route.name, layers), said)
+        decided = verdict("request", subject, contract.digest(rows), facts, noted(route, layers, level), said)
         return decided, answer, route.name
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Row
 from titer.guard.context import Context
 from titer.guard.deliver import queue
 from titer.guard.judge import verdicts as written
-from titer.guard.judge.layers import layers_of
+from titer.guard.judge.layers import layers_of, level_of
 from titer.guard.judge.parts import Parts
 from titer.guard.records import Finding, Outcome, Verdict, severest
 from titer.guard.settings import RouteSettings
@@ -95,7 +95,8 @@ class Instances:
             route = route_named(self._context, row.route)
             if route is None:
                 return [_flag("route-gone", f"the route {row.route} stands no more in the settings")]
-            if "checks" not in layers_of(connection, route):
+            level = level_of(connection, self._context.settings)
+            if "checks" not in layers_of(connection, route, level):
                 return []
             try:
                 past = self._parts.past(connection, self._context.identity)

@@ -55,7 +55,12 @@ class Pace:
             if at - self._alarmed.get((account, model), -3600.0) < 3600:
                 return
             self._alarmed[(account, model)] = at
-        detail = {"model": model, "rows_per_day": str(self._day.amount), "threat": EXTRACTION}
+        detail = {
+            "what": "query budget spent",
+            "model": model,
+            "rows_per_day": str(self._day.amount),
+            "threat": EXTRACTION,
+        }
         event: dict[str, Any] = audit_event(
             Kind.SECURITY_ALERT, action="E", agent=account, at=at, result=Result.SERIOUS_FAILURE, detail=detail
         )

@@ -17,13 +17,13 @@ from titer.guard.deliver import queue
 from titer.guard.judge import verdicts as written
 from titer.guard.judge.conclude import Opinion, failed, opinion, verdict
 from titer.guard.judge.instances import CHECKED, JUDGED, QUARANTINED, RECEIVED, route_named
-from titer.guard.judge.layers import Load, layers_of, load_of, noted
+from titer.guard.judge.layers import Load, layers_of, level_of, load_of, noted
 from titer.guard.judge.messages import Ask, Facts, WorkerFailed
 from titer.guard.judge.order import in_order, series_digest
 from titer.guard.judge.parts import Parts
 from titer.guard.judge.workers import Workers
 from titer.guard.records import Finding, Outcome, Verdict
-from titer.guard.settings import Layer, RouteSettings
+from titer.guard.settings import Layer, RouteSettings, ThreatLevel
 from titer.guard.store.tables import findings, objects, series
 
 
@@ -35,6 +35,7 @@ class Taken:
     revision: int
     route: RouteSettings
     known: bool
+    level: ThreatLevel
     layers: frozenset[Layer]
     rows: tuple[Row[Any], ...]
     blocked: int
@@ -110,19 +111,22 @@ class SeriesJudge:
             blocked = select(func.count()).where(objects.c.series_instance_uid == uid, objects.c.state == QUARANTINED)
             route = route_named(self._context, row.route)
             chosen = route or RouteSettings(name=row.route)
+            level = level_of(connection, self._context.settings)
             return Taken(
                 uid=uid,
                 revision=int(row.revision),
                 route=chosen,
                 known=route is not None,
-                layers=layers_of(connection, chosen),
+                level=level,
+                layers=layers_of(connection, chosen, level),
                 rows=tuple(in_order(rows)),
                 blocked=int(connection.execute(blocked).scalar_one()),
                 found=tuple(_of_objects(connection, [one.id for one in rows])),
             )
 
     def _decided(self, taken: Taken) -> tuple[Verdict, Load]:
-        found = [*taken.found, *noted(taken.route.name, taken.layers), *self._incomplete(taken), *self._checks(taken)]
+        notes = noted(taken.route, taken.layers, taken.level)
+        found = [*taken.found, *notes, *self._incomplete(taken), *self._checks(taken)]
         facts, said, load = self._asked(taken)
         digest = series_digest([row.digest for row in taken.rows])
         return verdict("series", taken.uid, digest, facts, found, said), load
@@ -156,7 +160,7 @@ class SeriesJudge:
         load, facts = Load.NORMAL, None
         try:
             worker = self._workers.worker(taken.route.model)
-            load = load_of(worker.delay(), taken.route.budget_ms)
+            load = load_of(worker.delay(), taken.route.budget_ms, taken.level)
             ask = Ask(
                 files=tuple(str(path) for path in taken.paths),
                 digests=tuple(row.digest for row in taken.rows),

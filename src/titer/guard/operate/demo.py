@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import socket
 import threading
 import time
@@ -44,6 +46,7 @@ results = ["archive"]
 quiet_seconds = 2
 budget_ms = 5000
 """
+REVIEWER = "radiologist"
 _IMAGES = 3
 _PATIENCE = 120.0
 _LOOK = 0.5
@@ -76,11 +79,13 @@ def demo(folder: Path, makers: Makers, say: Callable[[str], None], ended: thread
         home = Home(folder / "guard")
         context = opened(home, load(home))
         try:
+            reviewing = _reviewer(context, makers)
             service = makers.serve(context)
             service.start()  # type: ignore[attr-defined]
             try:
                 _tell(context, folder, makers, say)
-                say(f"review queue: http://127.0.0.1:{web}/  account admin, password in {password}")
+                say(f"review queue: http://127.0.0.1:{web}/  account {REVIEWER}, first password in {reviewing}")
+                say(f"dashboard: the same address, account admin, first password in {password}")
                 say(f"archive: {archive.url}/app/explorer.html")
                 if not ended.is_set():
                     say("Ctrl-C ends the demo")
@@ -89,6 +94,17 @@ def demo(folder: Path, makers: Makers, say: Callable[[str], None], ended: thread
                 service.stop()  # type: ignore[attr-defined]
         finally:
             context.close()
+
+
+def _reviewer(context: Context, makers: Makers) -> Path:
+    """Make an account that sees cases, which the administrator does not; returns the file of its first password."""
+    file = context.home.keys / f"{REVIEWER}-password"
+    secret = secrets.token_urlsafe(16)
+    makers.account(context, REVIEWER, "radiologist", secret)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(secret + "\n")
+    return file
 
 
 def _tell(context: Context, folder: Path, makers: Makers, say: Callable[[str], None]) -> None:

@@ -24,6 +24,10 @@ SETTINGS = dedent("""\
     # PGPASSFILE names.
     database = "sqlite:///guard.db"
 
+    # normal, raised or high: how much is looked at under load, and whether every result waits for a person. An
+    # administrator can set another one at run time.
+    threat_level = "normal"
+
     # Where modalities and PACS send to. It listens on this machine alone until you say otherwise; then name the
     # peers, and use TLS.
     [dicom]
@@ -67,8 +71,10 @@ SETTINGS = dedent("""\
     name = "rest"
     images = []
 
+    # Disk that stays free, what one sender may store in a day (0: no quota), and how long judged objects are kept.
     [spool]
     free_mib = 1024
+    sender_mib_per_day = 0
     keep_days = 30
 
     # The log is signed after so many rows or seconds. Copy checkpoints.jsonl to another machine: it shows a database

@@ -22,6 +22,7 @@ from titer.guard.checks.walk import TRANSFER_SYNTAXES, Unreadable
 from titer.guard.context import Context
 from titer.guard.keys import pseudonym
 from titer.guard.receive.entry import Entry, Refusal, refused
+from titer.guard.receive.quota import Quotas
 from titer.guard.receive.spool import Part, Spool, TooLarge, settle_folder
 from titer.guard.receive.status import Reply, Status
 from titer.guard.receive.syntaxes import is_storage
@@ -35,6 +36,7 @@ _MiB = 1 << 20
 _LOG = logging.getLogger(__name__)
 DISK_FULL = Reply(Status.OUT_OF_RESOURCES, "disk too full")
 NO_DISK = Reply(Status.OUT_OF_RESOURCES, "disk does not take it")
+OVER_QUOTA = Reply(Status.OUT_OF_RESOURCES, "daily quota of this sender is spent")
 NO_JOURNAL = Reply(Status.OUT_OF_RESOURCES, "journal does not take it")
 TOO_LARGE = Reply(Status.OUT_OF_RESOURCES, "object too large")
 NO_CLASS = Reply(Status.CLASS_NOT_SUPPORTED, "not a storage SOP class that is received")
@@ -81,6 +83,7 @@ class Intake:
         self._faults = faults
         self.most_bytes = context.settings.dicom.max_object_mib * _MiB
         self.spool = Spool(context.home.spool, context.settings.spool.free_mib)
+        self.quotas = Quotas(context)
 
     def objection(self, claim: Claim) -> Reply | None:
         """Return why an object of this claim is refused before a byte of it is read; None where it is not."""
@@ -123,6 +126,9 @@ class Intake:
         if route is None:
             part.discard()
             return self.refuse(NO_ROUTE, claim, sender)
+        if not self.quotas.take(sender.name[:16], part.size):
+            part.discard()
+            return self.refuse(OVER_QUOTA, claim, sender)
         return self._enter(part, self._received(part, claim, header, pixels, sender, route.name))
 
     def _enter(self, part: Part, received: Received) -> Future[Reply]:

@@ -148,6 +148,7 @@ accounts = Table(
     Column("name", String(64), primary_key=True),
     Column("role", String(16), nullable=False),  # admin | radiologist | reviewer | service | auditor
     Column("password", Text),  # argon2id, encoded
+    Column("must_change", Boolean, nullable=False, default=False),  # the password was chosen by another person
     Column("totp", Text),  # secret of RFC 6238, sealed by a key outside the database
     Column("totp_step", BigInteger),  # the last one used: a code serves once
     Column("failures", Integer, nullable=False, default=0),
@@ -184,6 +185,15 @@ switches = Table(
     Column("route", String(64), primary_key=True),
     Column("layer", String(16), primary_key=True),
     Column("on", Boolean, nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+threat_level = Table(
+    "threat_level",
+    metadata,
+    Column("id", Integer, primary_key=True),  # one row, or none: then the settings say it
+    Column("level", String(8), nullable=False),  # normal | raised | high
     Column("account", String(64), nullable=False),
     Column("at", Float, nullable=False),
 )

@@ -16,10 +16,11 @@ from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, Result, audit_event
 from titer.guard.context import Context
 from titer.guard.web import sessions
-from titer.guard.web.roles import PERMISSIONS, PUBLIC
+from titer.guard.web.roles import OWN_PASSWORD, PERMISSIONS, PUBLIC
 from titer.guard.web.sessions import Account
 
 COOKIE = "titer_session"
+CHANGE_FIRST = "/account/password"
 CSRF_HEADER, CSRF_FIELD = "x-csrf-token", "csrf"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORM = "application/x-www-form-urlencoded"
@@ -35,6 +36,13 @@ async def submitted(request: Request) -> str | None:
         field = (await request.form()).get(CSRF_FIELD)
         return field if isinstance(field, str) else None
     return None
+
+
+class ChangeFirst(HTTPException):
+    """The password was chosen by another person: its owner has to choose one first."""
+
+    def __init__(self) -> None:
+        super().__init__(403, "change your password first")
 
 
 def who(request: Request) -> Account:
@@ -63,8 +71,9 @@ class Gate:
     def require(self, permission: str) -> Check:
         """Return a FastAPI dependency that lets a request pass that has `permission`, and gives its account.
 
-        It answers 401 without a session or token, 403 to a role without the permission or a wrong CSRF token, 429 to
-        who asks too often. KeyError where the table of roles does not hold the permission.
+        It answers 401 without a session or token, 403 to a role without the permission, a wrong CSRF token, or a
+        password that is not one's own yet, 429 to who asks too often. KeyError where the table of roles does not hold
+        the permission.
         """
         PERMISSIONS[permission]  # a misspelt one fails when the app is made, not when it is asked
 
@@ -77,6 +86,8 @@ class Gate:
                 return account
             if account is None:
                 raise HTTPException(401, "log in first")
+            if account.must_change and permission != OWN_PASSWORD:
+                raise ChangeFirst
             if not account.may(permission):
                 self._refused(request, account, permission)
                 raise HTTPException(403, f"the role {account.role} has no permission {permission}")

@@ -38,12 +38,15 @@ class Login:
     address: str | None = None
 
 
-def create(connection: Connection, name: str, role: str, encoded: str | None, *, by: str, at: float) -> None:
+def create(
+    connection: Connection, name: str, role: str, encoded: str | None, *, by: str, at: float, temporary: bool = True
+) -> None:
     """Make an account in the caller's transaction.
 
     Args:
         encoded: its hashed password (`passwords.hashed`), made outside of the transaction as it takes long; None for a
             service or a federated account.
+        temporary: whether its owner has to change the password at the first login, as who made it knows it.
 
     Raises:
         SpecError: a name or role that is not allowed, or an account that exists.
@@ -56,9 +59,8 @@ def create(connection: Connection, name: str, role: str, encoded: str | None, *,
         raise SpecError(f"role = {role!r} has tokens, no password")
     if connection.execute(select(accounts.c.name).where(accounts.c.name == name)).first():
         raise SpecError(f"account = {name!r} exists")
-    connection.execute(
-        insert(accounts).values(name=name, role=role, password=encoded, failures=0, disabled=False, created_at=at)
-    )
+    row = {"name": name, "role": role, "password": encoded, "must_change": encoded is not None and temporary}
+    connection.execute(insert(accounts).values(**row, failures=0, disabled=False, created_at=at))
     note(connection, "account created", by=by, about=name, at=at, detail={"role": role})
 
 
@@ -137,6 +139,14 @@ def issue(connection: Connection, name: str, label: str, *, by: str, at: float, 
     connection.execute(insert(tokens).values(**row, expires_at=at + lifetime))
     note(connection, "token issued", by=by, about=name, at=at, detail={"label": label})
     return token
+
+
+def revoke(connection: Connection, name: str, label: str, *, by: str, at: float) -> None:
+    """Delete the tokens of an account that have a label; SpecError where there is none."""
+    gone = connection.execute(delete(tokens).where(tokens.c.account == name, tokens.c.label == label)).rowcount
+    if not gone:
+        raise SpecError(f"token = {label!r} of {name!r} is not known")
+    note(connection, "token revoked", by=by, about=name, at=at, detail={"label": label})
 
 
 def note(

@@ -15,8 +15,15 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from titer.guard.context import Context
 from titer.guard.settings import MiB
 from titer.guard.store.journal import NotStored
-from titer.guard.web import routes_admin, routes_cases, routes_dashboard, routes_login, routes_operate
-from titer.guard.web.access import COOKIE, Check, Gate
+from titer.guard.web import (
+    routes_admin,
+    routes_cases,
+    routes_dashboard,
+    routes_login,
+    routes_operate,
+    routes_receipts,
+)  # fmt: skip
+from titer.guard.web.access import CHANGE_FIRST, COOKIE, ChangeFirst, Check, Gate
 from titer.guard.web.headers import BodyCap, SecurityHeaders
 from titer.guard.web.measures import Measures
 from titer.guard.web.site import Decide, Heatmap, Site, explained, judged
@@ -24,6 +31,7 @@ from titer.guard.web.site import Decide, Heatmap, Site, explained, judged
 MakeRouter = Callable[[Context, Callable[[str], Check]], APIRouter]
 _ROUTERS = (
     routes_operate.router, routes_login.router, routes_cases.router, routes_dashboard.router, routes_admin.router,
+    routes_receipts.router,
 )  # fmt: skip
 _log = structlog.get_logger("titer.guard.web")
 
@@ -87,6 +95,12 @@ def _errors(app: FastAPI, site: Site) -> None:
     @app.exception_handler(StarletteHTTPException)
     def refused(request: Request, error: HTTPException) -> Response:
         return answer(request, error.status_code, str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(ChangeFirst)
+    def change_first(request: Request, error: ChangeFirst) -> Response:
+        if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            return RedirectResponse(CHANGE_FIRST, 303)
+        return answer(request, error.status_code, str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     def wrong(request: Request, error: RequestValidationError) -> Response:

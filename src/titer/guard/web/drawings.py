@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 120
-_LEFT, _BOTTOM, _TOP, _RIGHT = 44, 18, 8, 6
+_LEFT, _BOTTOM, _TOP, _RIGHT = 44, 20, 10, 6
 
 
 def columns(series: Mapping[str, Sequence[float]], said: str, ends: tuple[str, str]) -> Markup:
@@ -85,7 +85,7 @@ def _framed(marks: str, top: float, said: str, ends: tuple[str, str]) -> Markup:
     floor = HEIGHT - _BOTTOM
     grid = "".join(
         f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{floor - _height(v, top):.1f}" '
-        f'y2="{floor - _height(v, top):.1f}"/><text x="{_LEFT - 5}" y="{floor - _height(v, top) + 4:.1f}" '
+        f'y2="{floor - _height(v, top):.1f}"/><text x="{_LEFT - 5}" y="{floor - _height(v, top) + 5:.1f}" '
         f'text-anchor="end">{_short(v)}</text>'
         for v in (0.0, top / 2, top)
     )

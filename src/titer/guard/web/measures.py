@@ -11,7 +11,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from titer.guard.context import Context
+from titer.guard.judge.layers import level_of
+from titer.guard.settings import THREAT_LEVELS
 from titer.guard.store.tables import audit_head, objects, outbox, verdicts
+from titer.guard.web.upkeep import DAY, alerts
 
 _GROUPS = (
     ("titer_objects", "Objects received, by state", objects.c.route, objects.c.state),
@@ -61,7 +64,13 @@ class _Database(Collector):
                 select(func.min(outbox.c.created_at)).where(outbox.c.state == "waiting")
             ).scalar()
             rows = connection.execute(select(audit_head.c.seq)).scalar()
+            _, alarms = alerts(connection, self._context.clock() - DAY)
+            level = level_of(connection, self._context.settings)
+        yield GaugeMetricFamily(
+            "titer_threat_level", "0 normal, 1 raised, 2 high", value=float(THREAT_LEVELS.index(level))
+        )
         waits = 0.0 if oldest is None else max(self._context.clock() - oldest, 0.0)
+        yield GaugeMetricFamily("titer_security_alerts", "Security alerts of the last day", value=float(alarms))
         yield GaugeMetricFamily("titer_outbox_oldest_seconds", "Age of the oldest item that waits", value=waits)
         yield GaugeMetricFamily("titer_audit_rows", "Rows of the audit chain", value=float(rows or 0))
         trouble = GaugeMetricFamily("titer_component_up", "1 where a component works", labels=["component"])

@@ -10,16 +10,22 @@ PEOPLE: Final = frozenset({ADMIN, RADIOLOGIST, REVIEWER, AUDITOR})
 PUBLIC: Final = "public"
 """The permission of what needs no login: the login itself, health, the files of the pages' design."""
 
+OWN_PASSWORD: Final = "password"  # noqa: S105 - a permission
+"""The permission of all that is open before a first password is changed: to change it, and to leave."""
+
 PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     PUBLIC: frozenset(ROLES),
-    "self": PEOPLE,  # one's own account: password, second factor, logout
+    OWN_PASSWORD: PEOPLE,
+    "self": PEOPLE,  # one's own account: second factor
     "case.read": frozenset({RADIOLOGIST, REVIEWER}),  # images of patients
     "case.decide": frozenset({RADIOLOGIST, REVIEWER}),  # judge.review says which verdicts need a radiologist
     "dashboard.read": PEOPLE,  # numbers, no images
+    "alerts.read": frozenset({ADMIN, AUDITOR}),  # who did what was an alert
     "switches.write": frozenset({ADMIN}),
     "accounts.manage": frozenset({ADMIN}),
     "break-glass": frozenset({ADMIN, REVIEWER}),
     "audit.read": frozenset({AUDITOR}),
+    "receipt.read": frozenset({RADIOLOGIST, REVIEWER, SERVICE, AUDITOR}),  # UIDs and digests, no patient
     "metrics.read": frozenset({ADMIN, SERVICE}),
     "api.describe": frozenset(ROLES),
     "infer": frozenset({ADMIN, SERVICE}),  # the inference API

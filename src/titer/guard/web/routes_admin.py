@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import func, select
 
 from titer.core.errors import SpecError
 from titer.guard.audit.events import Kind
@@ -45,11 +45,10 @@ def _accounts(made: APIRouter, site: Site) -> None:
     def create(request: Request, name: Name, role: Name) -> Response:
         """Make an account; its first password is random and shown once."""
         first = passwords.new_token() if role in PEOPLE else None
+        encoded = passwords.hashed(first) if first else None  # before the transaction: it takes long
         return _tried(
             site, request, f"account {name} made",
-            lambda c, at: accounts.create(
-                c, name, role, passwords.hashed(first) if first else None, by=who(request).name, at=at
-            ),
+            lambda c, at: accounts.create(c, name, role, encoded, by=who(request).name, at=at),
             secret=first or "",
         )  # fmt: skip
 
@@ -65,7 +64,7 @@ def _accounts(made: APIRouter, site: Site) -> None:
             "enable": {"disabled": False},
             "unlock": {"failures": 0, "locked_until": None},
             "remove second factor": {"totp": None},
-            "new password": {"password": passwords.hashed(first) if first else None},
+            "new password": {"password": passwords.hashed(first) if first else None, "must_change": True},
             "end sessions": {},
         }
         return _tried(
@@ -90,14 +89,10 @@ def _tokens(made: APIRouter, site: Site) -> None:
     @made.post("/tokens/revoke", dependencies=site.gate("accounts.manage"), response_class=HTMLResponse)
     def revoke(request: Request, name: Name, label: Name) -> Response:
         """Revoke the tokens of an account that have a label."""
-
-        def write(connection: Connection, at: float) -> None:
-            gone = connection.execute(delete(tokens).where(tokens.c.account == name, tokens.c.label == label)).rowcount
-            if not gone:
-                raise SpecError(f"token = {label!r} of {name!r} is not known")
-            accounts.note(connection, "token revoked", by=who(request).name, about=name, at=at, detail={"label": label})
-
-        return _tried(site, request, f"token {label} of {name} revoked", write)
+        return _tried(
+            site, request, f"token {label} of {name} revoked",
+            lambda c, at: accounts.revoke(c, name, label, by=who(request).name, at=at),
+        )  # fmt: skip
 
 
 def _tried(site: Site, request: Request, said: str, write: Any, secret: str = "") -> Response:

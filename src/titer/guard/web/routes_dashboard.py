@@ -1,4 +1,4 @@
-"""The dashboard, and the switches of layers."""
+"""The dashboard, the switches of layers, and the threat level."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ from sqlalchemy import Connection, delete, insert
 
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
-from titer.guard.settings import LAYERS, Layer
+from titer.guard.judge.layers import level_of, level_set, set_level
+from titer.guard.settings import LAYERS, Layer, ThreatLevel
 from titer.guard.store.tables import switches
-from titer.guard.web import drawings, trends
+from titer.guard.web import drawings, trends, upkeep
 from titer.guard.web.access import who
 from titer.guard.web.site import Site
 
 SPANS = {"1h": ("last hour", 3600.0), "24h": ("last 24 hours", 86400.0), "7d": ("last 7 days", 7 * 86400.0)}
 SPANS["30d"] = ("last 30 days", 30 * 86400.0)
+LEVELS: dict[ThreatLevel, str] = {
+    "normal": "Past its budget a route sheds explanations, past four times it detectors look at a sample.",
+    "raised": "Detectors look at every image whatever it takes; explanations go past four times the budget.",
+    "high": "As raised, and every result of a model is held for review.",
+}
 Span = Literal["1h", "24h", "7d", "30d"]
 
 
@@ -54,6 +60,12 @@ def router(site: Site) -> APIRouter:
         context.journal.write(write)
         return RedirectResponse("/dashboard", 303)
 
+    @made.post("/threat-level", dependencies=site.gate("switches.write"), response_class=HTMLResponse)
+    def threat_level(request: Request, level: Annotated[ThreatLevel | Literal["default"], Form()]) -> Response:
+        """Set the threat level, or go back to that of the settings."""
+        set_level(context, None if level == "default" else level, account=who(request).name)
+        return RedirectResponse("/dashboard", 303)
+
     return made
 
 
@@ -62,6 +74,9 @@ def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: in
     with site.context.engine.connect() as connection:
         found = trends.numbers(connection, trends.Stretch(start=now - seconds, end=now))
         set_ = trends.layers(connection)
+        kept = upkeep.upkeep(connection, site.context)
+        alerts, alarms = upkeep.alerts(connection, now - seconds)
+        level, leveled = level_of(connection, site.context.settings), level_set(connection)
     ends = (f"{span} ago", "now")
     latency = {"median": found.latency_p50, "99th percentile": found.latency_p99}
     charts = {
@@ -73,7 +88,9 @@ def _shown(site: Site, request: Request, span: Span, wrong: str = "", status: in
     return site.page(
         request, "dashboard.html.j2", status, found=found, charts=charts, span=span, spans=SPANS, said=said, set=set_,
         layers=LAYERS, routes=site.context.settings.routes, parts=_parts(site), wrong=wrong,
-        latency=latency, outcomes={name: int(sum(values)) for name, values in found.outcomes.items()},
+        latency=latency, kept=kept, spool=site.context.settings.spool, alerts=alerts, alarms=alarms,
+        level=level, leveled=leveled, levels=LEVELS,
+        outcomes={name: int(sum(values)) for name, values in found.outcomes.items()},
     )  # fmt: skip
 
 

@@ -13,9 +13,10 @@ from sqlalchemy import select
 from titer.core.errors import SpecError, TiterError
 from titer.guard.audit.events import Kind
 from titer.guard.store.tables import accounts as table
-from titer.guard.web import accounts, passwords, sessions
-from titer.guard.web.access import COOKIE, address, who
+from titer.guard.web import accounts, passwords, qr, sessions
+from titer.guard.web.access import CHANGE_FIRST, COOKIE, address, who
 from titer.guard.web.oidc import NotVouched, Provider, checked
+from titer.guard.web.roles import OWN_PASSWORD
 from titer.guard.web.site import Site
 
 STATE = "titer_oidc"
@@ -33,7 +34,7 @@ def router(site: Site) -> APIRouter:
     if site.context.settings.web.oidc:
         _federated(made, site, Provider(checked(site.context.settings.web.oidc)))
 
-    @made.post("/logout", dependencies=gate("self"))
+    @made.post("/logout", dependencies=gate(OWN_PASSWORD))
     def logout(request: Request) -> Response:
         """End the session."""
         account, at = who(request), site.context.clock()
@@ -76,10 +77,10 @@ def _own(made: APIRouter, site: Site) -> None:
         with site.context.engine.connect() as connection:
             row = connection.execute(select(table).where(table.c.name == who(request).name)).one()
         link = passwords.totp_address(secret, row.name) if secret else ""
-        local = row.password is not None
         return site.page(
-            request, "account.html.j2", status, said=said, secret=secret, link=link, local=local, factor=bool(row.totp)
-        )
+            request, "account.html.j2", status, said=said, secret=secret, code=qr.drawn(link) if link else "",
+            local=row.password is not None, factor=bool(row.totp),
+        )  # fmt: skip
 
     @made.get("/account", dependencies=site.gate("self"))
     def account_page(request: Request) -> Response:
@@ -117,25 +118,39 @@ def _own(made: APIRouter, site: Site) -> None:
 
 
 def _change_password(made: APIRouter, site: Site, shown: Callable[..., Response]) -> None:
-    @made.post("/account/password", dependencies=site.gate("self"))
+    def refused(request: Request, said: str) -> Response:
+        return _first_page(site, request, said) if who(request).must_change else shown(request, said, 400)
+
+    @made.get(CHANGE_FIRST, dependencies=site.gate(OWN_PASSWORD))
+    def first_password_page(request: Request) -> Response:
+        """Ask for a password of one's own, before anything else is open."""
+        return _first_page(site, request) if who(request).must_change else RedirectResponse("/account", 303)
+
+    @made.post(CHANGE_FIRST, dependencies=site.gate(OWN_PASSWORD))
     def password(request: Request, old: Text, new: Text) -> Response:
-        """Change one's own password; every session of the account ends."""
+        """Change one's own password; every session of the account ends, and a first one goes on in a new one."""
         me, at = who(request), site.context.clock()
         site.gate.limit(f"name {me.name}", login=True)
         with site.context.engine.connect() as connection:
             encoded = connection.execute(select(table.c.password).where(table.c.name == me.name)).scalar()
         if not passwords.verified(encoded, old):
-            return shown(request, "the old password is wrong", 400)
+            return refused(request, "the old password is wrong")
+        if new == old:
+            return refused(request, "the new password is the old one: choose another")
         try:
-            hashed = passwords.hashed(new)
+            values = {"password": passwords.hashed(new), "must_change": False}
         except SpecError as error:
-            return shown(request, str(error), 400)
+            return refused(request, str(error))
         site.context.journal.write(
-            lambda connection: accounts.change(
-                connection, me.name, "password changed", by=me.name, at=at, password=hashed
-            )
+            lambda connection: accounts.change(connection, me.name, "password changed", by=me.name, at=at, **values)
         )
-        return RedirectResponse("/login", 303)
+        if not me.must_change:
+            return RedirectResponse("/login", 303)
+        return _started(site, me.name, me.role, RedirectResponse(FIRST_PAGES.get(me.role, "/queue"), 303))
+
+
+def _first_page(site: Site, request: Request, wrong: str = "") -> Response:
+    return site.page(request, "password.html.j2", 400 if wrong else 200, wrong=wrong, shortest=passwords.SHORTEST)
 
 
 def _glass(made: APIRouter, site: Site) -> None:

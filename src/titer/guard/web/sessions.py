@@ -31,6 +31,8 @@ class Account:
     session: str | None = None
     csrf: str = ""
     emergency: str | None = None
+    must_change: bool = False
+    """Whether the password was chosen by another person: nothing else is open before it is changed."""
 
     def may(self, permission: str) -> bool:
         """Whether this account has a permission now."""
@@ -61,7 +63,9 @@ def of_cookie(context: Context, cookie: str) -> Account | None:
     """Return whose session it is; None where it is unknown, too old, idle too long, or the account is disabled."""
     now, key = context.clock(), passwords.digest(cookie)
     with context.engine.connect() as connection:
-        query = select(sessions, accounts.c.disabled).join(accounts).where(sessions.c.token == key)
+        query = (
+            select(sessions, accounts.c.disabled, accounts.c.must_change).join(accounts).where(sessions.c.token == key)
+        )
         row = connection.execute(query).first()
     if row is None or row.disabled:
         return None
@@ -72,8 +76,9 @@ def of_cookie(context: Context, cookie: str) -> Account | None:
         seen = update(sessions).where(sessions.c.token == key).values(seen_at=now)
         context.journal.write(lambda connection: connection.execute(seen).rowcount)
     return Account(
-        name=row.account, role=row.role, session=key, csrf=row.csrf, emergency=_emergency(row.break_glass, now)
-    )
+        name=row.account, role=row.role, session=key, csrf=row.csrf, emergency=_emergency(row.break_glass, now),
+        must_change=row.must_change,
+    )  # fmt: skip
 
 
 def of_token(context: Context, token: str) -> Account | None:

@@ -75,7 +75,7 @@ def _templates() -> Environment:
     made = Environment(
         loader=FileSystemLoader(FOLDER / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    made.filters.update(age=_age, moment=_moment, evidence=_evidence)
+    made.filters.update(age=_age, mib=_mib, moment=_moment, evidence=_evidence)
     return made
 
 
@@ -85,6 +85,14 @@ def _age(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def _mib(size: float) -> str:
+    """Return a size in MiB as people say it: 3 MiB, 1.5 GiB, 2.0 TiB."""
+    for factor, unit in ((1 << 20, "TiB"), (1 << 10, "GiB")):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return "less than 1 MiB" if 0 < size < 1 else f"{size:.0f} MiB"
 
 
 def _moment(at: float) -> str:

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=64), nullable=False),
         sa.Column("role", sa.String(length=16), nullable=False),
         sa.Column("password", sa.Text(), nullable=True),
+        sa.Column("must_change", sa.Boolean(), nullable=False),
         sa.Column("totp", sa.Text(), nullable=True),
         sa.Column("totp_step", sa.BigInteger(), nullable=True),
         sa.Column("failures", sa.Integer(), nullable=False),
@@ -120,6 +121,14 @@ def upgrade() -> None:
         sa.Column("account", sa.String(length=64), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("route", "layer", name=op.f("pk_switches")),
+    )
+    op.create_table(
+        "threat_level",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("level", sa.String(length=8), nullable=False),
+        sa.Column("account", sa.String(length=64), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_threat_level")),
     )
     op.create_table(
         "verdicts",
@@ -262,6 +271,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_verdicts_state"))
 
     op.drop_table("verdicts")
+    op.drop_table("threat_level")
     op.drop_table("switches")
     with op.batch_alter_table("series", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_series_study_instance_uid"))
