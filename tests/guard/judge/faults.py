@@ -19,7 +19,7 @@ FACTS = Facts(
 
 def fine(ask, score=0.0, chances=(0.25, 0.75)):
     count = len(ask.files) or len(ask.rows)
-    watched = range(count) if ask.watched is None else ask.watched
+    watched = range(min(count, ask.sampled or count)) if ask.watched is None else ask.watched
     return Answer(
         inputs=count,
         probabilities=[list(chances)] * count if ask.infer else [None] * count,
