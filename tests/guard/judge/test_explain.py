@@ -101,10 +101,10 @@ def test_the_setting_chooses_the_explainer(guard, log, bundle):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_heat_maps_follow_a_result_that_passed_where_the_route_wants_them(guard, log, bundle, wanted):
-    context = guard(model=bundle, tail="heatmaps = true\n" if wanted else "")
-    receive(context, "1.2.3.1", np.full((28, 28), 90))
-    judge = Judge(context, log.parts())
+def test_heat_maps_follow_a_result_that_passed_where_the_route_wants_them(guard, log, wanted):
+    context = guard(named=True, tail="heatmaps = true\n" if wanted else "")
+    receive(context, "1.2.3.1")
+    judge = Judge(context, log.parts(), faults.drawing)
     judge.start()
     verdict = _first(context)
     assert verdict.outcome == "PASS"

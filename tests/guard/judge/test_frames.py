@@ -23,6 +23,10 @@ def _bytes(one: Dataset) -> bytes:
     return stream.getvalue()
 
 
+def _bundled(name: str) -> bytes:
+    return Path(str(get_testdata_file(name))).read_bytes()
+
+
 def _rgb(tmp_path: Path, values: np.ndarray, kind: str = "RGB", frames: int = 1) -> bytes:
     """Write colour uint8[(F,) H, W, 3]."""
     one = dcmread(BytesIO(dicom(tmp_path / "one.dcm", values.reshape(-1, *values.shape[-3:])[0, ..., 0], "1.2.3")))
@@ -58,18 +62,25 @@ def test_luminance_and_chrominance_become_red_green_and_blue(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["SC_rgb_rle.dcm", "SC_rgb_jpeg_dcmtk.dcm", "SC_ybr_full_uncompressed.dcm", "SC_ybr_full_422_uncompressed.dcm"],
+    "name", ["SC_rgb_jpeg_dcmtk.dcm", "SC_rgb_dcmtk_+eb+cy+np.dcm", "SC_ybr_full_422_uncompressed.dcm"]
 )
 def test_encodings_of_one_picture_look_the_same(name):
-    (plain,) = pictures(Path(str(get_testdata_file("SC_rgb.dcm"))).read_bytes(), 1)
-    (other,) = pictures(Path(str(get_testdata_file(name))).read_bytes(), 1)
+    (plain,) = pictures(_bundled("SC_rgb_rle.dcm"), 1)
+    (other,) = pictures(_bundled(name), 1)
     assert other.values.shape == plain.values.shape == (3, 100, 100)
     assert np.abs(other.values - plain.values).mean() < 6
 
 
+def test_a_film_in_colour_is_read_frame_by_frame():
+    frames = list(pictures(_bundled("SC_rgb_rle_2frame.dcm"), 2))
+    assert [frame.values.shape for frame in frames] == [(3, 100, 100)] * 2
+    assert not (frames[0].values == frames[1].values).all()
+    assert next(iter(pictures(_bundled("examples_ybr_color.dcm"), 30))).values.shape == (3, 240, 320)
+    assert next(iter(pictures(_bundled("SC_rgb_rle_16bit.dcm"), 1))).value_range == (0.0, 65535.0)
+
+
 def test_a_palette_is_looked_up():
-    content = Path(str(get_testdata_file("examples_palette.dcm"))).read_bytes()
+    content = _bundled("examples_palette.dcm")
     (found,) = pictures(content, 1)
     assert found.values.shape[0] == 3
     assert found.value_range[1] in (255.0, 65535.0)
@@ -118,7 +129,7 @@ def test_what_cannot_be_read_is_named(tmp_path, change, said):
 
 
 def test_a_damaged_stream_is_refused_with_a_reason():
-    content = Path(str(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm"))).read_bytes()
+    content = _bundled("SC_rgb_jpeg_dcmtk.dcm")
     with pytest.raises(ValueError, match=r"\w"):
         list(pictures(content[: len(content) // 2], 1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,23 @@ from titer.guard.records import Outcome
 from titer.guard.store.tables import verdicts
 
 
-def learn(context: Context, parts: Parts, verdict_id: int, paths: Sequence[Path]) -> None:
+def learn(
+    context: Context, parts: Parts, verdict_id: int, paths: Sequence[Path], event: Mapping[str, Any] | None = None
+) -> None:
     """Let a device's baseline learn from the series of a released verdict; what cannot be learned from is left.
 
     A series teaches once, whatever is judged of it later: else one that comes in three instalments were a habit. Files
-    are read before the transaction, and no other write waits for them.
+    are read before the transaction, and no other write waits for them. `event` is audited with what is learned.
     """
     with suppress(Exception):  # the verdict stands; a baseline that lacks one series is no fault
         step = parts.learning(context.identity, paths)
 
         def once(connection: Connection) -> None:
-            if not _taught_before(connection, verdict_id):
-                step(connection)
+            if _taught_before(connection, verdict_id):
+                return
+            step(connection)
+            if event is not None:
+                chain.append(connection, dict(event), context.clock())
 
         context.journal.write(once)
 
@@ -50,17 +55,15 @@ def accepted(context: Context, parts: Parts, verdict_id: int, account: str) -> N
         images = images_of(connection, row)
     if series_digest([one.digest for one in images]) != row.input_digest:
         return
-    learn(context, parts, verdict_id, [Path(one.path) for one in images])
-    at = context.clock()
     event = audit_event(
         Kind.APPLICATION,
         action="U",
         agent=account,
-        at=at,
+        at=context.clock(),
         what={"series": row.subject, "verdict": str(row.id)},
         detail={"what": "the device's baseline learns from an accepted series"},
     )
-    context.journal.write(lambda connection: chain.append(connection, event, at))
+    learn(context, parts, verdict_id, [Path(one.path) for one in images], event)
 
 
 def _teaches(context: Context, connection: Connection, row: Any) -> bool:
