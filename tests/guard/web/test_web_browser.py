@@ -51,7 +51,7 @@ class Judge:
 
         context.journal.write(write)
 
-    def heatmap(self, _context: Context, _number: int, index: int, _method: str | None) -> Path:
+    def heatmap(self, _context: Context, _number: int, index: int) -> Path:
         from PIL import Image
 
         y, x = np.mgrid[-1:1:96j, -1:1:96j]

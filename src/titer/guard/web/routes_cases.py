@@ -169,7 +169,7 @@ def _images(made: APIRouter, site: Site) -> None:
         found = _found(site, number)
         noted(request, found)
         try:
-            drawn = site.heatmap(site.context, number, index, method)
+            drawn = site.heatmap(site.context, number, index, *(() if method is None else (method,)))
             return FileResponse(drawn, media_type="image/png")
         except (TiterError, OSError, ImportError) as error:
             said = str(error) if isinstance(error, TiterError) else "there is no heat map of this case"
