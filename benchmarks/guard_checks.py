@@ -44,7 +44,7 @@ from titer.guard.checks.matrices import check_table, contract_of
 from titer.guard.checks.past import DatabasePast, NoPast, Past
 from titer.guard.checks.rule import Rule
 from titer.guard.checks.series import RULES as SERIES_RULES
-from titer.guard.checks.series import check_series, learn
+from titer.guard.checks.series import check_series, learning
 from titer.guard.checks.vcf import check_vcf, panel_of
 from titer.guard.checks.volume import Series
 from titer.guard.home import Home
@@ -226,8 +226,9 @@ def guard(subject: Subject) -> Iterator[DatabasePast]:
             place.mkdir()
             for name, content in files.items():
                 (place / name).write_bytes(content)
+            step = learning(KEY, sorted(place.iterdir()))
             with engine.connect().execution_options(**WRITES) as connection, connection.begin():
-                learn(connection, KEY, sorted(place.iterdir()))
+                step(connection)
         engine.dispose()
         _LEARNED[subject.name] = (folder, home)
     engine = connect(_LEARNED[subject.name][1], "sqlite:///guard.db")

@@ -18,6 +18,8 @@ Layer = Literal["checks", "detectors", "model", "explanations"]
 LAYERS: tuple[Layer, ...] = ("checks", "detectors", "model", "explanations")
 ThreatLevel = Literal["normal", "raised", "high"]
 THREAT_LEVELS: tuple[ThreatLevel, ...] = ("normal", "raised", "high")
+ExplainerName = Literal["gradcam", "shap"]
+EXPLAINERS: tuple[ExplainerName, ...] = ("gradcam", "shap")
 MiB = 1 << 20
 
 
@@ -116,8 +118,9 @@ class DestinationSettings(_Table):
 class RouteSettings(_Table):
     """What happens to objects of one kind; the first route that takes an object has it.
 
-    `images` and `results` name destinations. A layer that is switched off leaves its mark on every verdict. At a raised
-    or high threat level `layers_raised` and `layers_high` say which layers are on; else those of the level below.
+    `images` and `results` name destinations; with `heatmaps` the heat maps of a result go with it. A layer that is
+    switched off leaves its mark on every verdict. At a raised or high threat level `layers_raised` and `layers_high`
+    say which layers are on; else those of the level below.
     """
 
     name: str
@@ -126,6 +129,7 @@ class RouteSettings(_Table):
     model: str | None = None
     images: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
+    heatmaps: bool = False
     layers: tuple[Layer, ...] = LAYERS
     layers_raised: tuple[Layer, ...] | None = None
     layers_high: tuple[Layer, ...] | None = None
@@ -143,8 +147,9 @@ class RouteSettings(_Table):
 class JudgeSettings(_Table):
     """The process that holds a model and its detectors, and what the inference API lets one account ask.
 
-    `memory_mib` is what it may take beyond what it holds once the model is loaded. `queries_per_day` are rows of one
-    account to one model: whoever asks more may be copying the model (AML.T0024.002).
+    `memory_mib` is what it may take beyond what it holds once the model is loaded. `frames` of one file are judged; a
+    file of more is held. `explainer` draws the heat maps. `queries_per_day` are rows of one account to one model:
+    whoever asks more may be copying the model (AML.T0024.002).
     """
 
     timeout_seconds: float = Field(default=30.0, gt=0)
@@ -153,8 +158,22 @@ class JudgeSettings(_Table):
     batch: int = Field(default=32, ge=1)
     batch_ms: float = Field(default=0.0, ge=0)
     sampled: int = Field(default=8, ge=1)
+    frames: int = Field(default=64, ge=1, le=4096)
+    explainer: ExplainerName = "gradcam"
     requests_per_minute: int = Field(default=600, ge=1)
     queries_per_day: int = Field(default=20_000, ge=1)
+
+
+class ChecksSettings(_Table):
+    """Checks: whose digital signatures count (a folder of PEM certificates), and how long checks may take.
+
+    A check that is not done after `object_seconds` of one object, or `series_seconds` of a series, is left, and the
+    verdict is FLAG.
+    """
+
+    signature_authorities: Path | None = None
+    object_seconds: float = Field(default=30.0, gt=0)
+    series_seconds: float = Field(default=300.0, gt=0)
 
 
 class SpoolSettings(_Table):
@@ -182,6 +201,7 @@ class GuardSettings(_Table):
     dicom: DICOMSettings = DICOMSettings()
     web: WebSettings = WebSettings()
     judge: JudgeSettings = JudgeSettings()
+    checks: ChecksSettings = ChecksSettings()
     spool: SpoolSettings = SpoolSettings()
     audit: AuditSettings = AuditSettings()
     routes: tuple[RouteSettings, ...] = ()

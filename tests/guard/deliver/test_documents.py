@@ -1,5 +1,6 @@
 """Reports and captures: what they say, and that validators, DCMTK and Orthanc take them."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pydicom.filewriter import dcmwrite
 from sqlalchemy import text
 from tests.guard.deliver.peers import BUNDLE, MODEL, SERIES, STUDY, Faulty, copies, data_bytes, destination, faulty
 
-from titer.guard.deliver.results import HeatMap, release
+from titer.guard.deliver.results import HeatMap, NotReleased, captures, release
 from titer.guard.operate.orthanc import dicomweb_plugin
 
 
@@ -96,7 +97,7 @@ def test_a_heat_map_goes_as_a_capture_that_says_it_is_not_for_diagnosis(make_gua
     with faulty(Faulty()) as peer:
         guard = make_guard(destination("pacs", "dicom", peer.address))
         uid = guard.receive(ct)
-        maps = [HeatMap(path=picture, sop_instance_uid=uid), HeatMap(path=picture, sop_instance_uid="1.2.3")]
+        maps = [_map(picture, uid), _map(picture, "1.2.3")]
         guard.run(release, guard.judge(SERIES), maps)
         guard.start()
         guard.settled(count=2)
@@ -109,6 +110,53 @@ def test_a_heat_map_goes_as_a_capture_that_says_it_is_not_for_diagnosis(make_gua
     assert capture.pixel_array[200:].any()
 
 
+@pytest.mark.slow
+def test_heat_maps_reach_orthanc_beside_the_image_that_they_explain(make_guard, orthanc, ct, tmp_path):
+    picture = tmp_path / "heat.png"
+    Image.new("RGB", (300, 200), (200, 30, 10)).save(picture)
+    guard = make_guard(destination("pacs", "dicom", orthanc.address))
+    uid = guard.receive(ct)
+    verdict = guard.judge(SERIES)
+    guard.run(release, verdict)
+    guard.start()
+    guard.settled(kind="structured-report")
+    guard.run(captures, verdict, [_map(picture, uid), _map(picture, uid, method="shap")])
+    guard.settled(count=2, kind="capture")
+    sent = [one for one in map(pydicom.dcmread, _files(guard)) if one.Modality == "OT"]
+    assert sorted(one.DerivationDescription.split()[2] for one in sent) == ["(Grad-CAM)", "(SHAP)"]
+    for one in sent:
+        stored = pydicom.dcmread(BytesIO(orthanc.file(one.SOPInstanceUID)))
+        assert stored.StudyInstanceUID == STUDY
+        assert stored.SourceImageSequence[0].ReferencedSOPInstanceUID == uid
+        assert (stored.pixel_array == one.pixel_array).all()
+
+
+@pytest.mark.parametrize("state", ["held", "rejected", "overridden", "superseded"])
+def test_g4_no_heat_map_of_a_verdict_that_is_not_released_is_queued(make_guard, ct, tmp_path, state):
+    picture = tmp_path / "heat.png"
+    Image.new("RGB", (30, 20)).save(picture)
+    guard = make_guard(destination("pacs", "dicom", "127.0.0.1:1"))
+    uid = guard.receive(ct)
+    with pytest.raises(NotReleased, match=state):
+        guard.run(captures, guard.judge(SERIES, state=state, outcome="FLAG"), [_map(picture, uid)])
+    assert guard.items() == []
+
+
+def test_a_heat_map_that_was_exchanged_on_the_disk_is_not_sent_and_raises_an_alert(make_guard, ct, tmp_path):
+    picture = tmp_path / "heat.png"
+    Image.new("RGB", (300, 200), (200, 30, 10)).save(picture)
+    with faulty(Faulty()) as peer:
+        guard = make_guard(destination("pacs", "dicom", peer.address))
+        uid = guard.receive(ct)
+        verdict = guard.judge(SERIES)
+        guard.run(captures, verdict, [_map(picture, uid)])
+        Image.new("RGB", (300, 200), (0, 0, 0)).save(picture)
+        guard.start()
+        (item,) = guard.settled("dead")
+    assert (item.kind, peer.stored) == ("capture", [])
+    assert len(guard.audited('"110113"')) == 1
+
+
 @pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small.dcm", "JPEG2000.dcm"])
 def test_dciodvfy_finds_no_error_in_a_report_and_a_capture(make_guard, name, tmp_path):
     content = Path(get_testdata_file(name)).read_bytes()
@@ -118,13 +166,18 @@ def test_dciodvfy_finds_no_error_in_a_report_and_a_capture(make_guard, name, tmp
     with faulty(Faulty()) as peer:
         guard = make_guard(destination("pacs", "dicom", peer.address))
         uid = guard.receive(content)
-        map_ = HeatMap(path=picture, sop_instance_uid=uid)
+        map_ = _map(picture, uid)
         guard.run(release, guard.judge(series, outcome="FLAG", state="accepted"), [map_])
         guard.start()
         guard.settled(count=2)
     found = [line for path in _files(guard) for line in _validated(path)]
     assert {"ComprehensiveSR", "SCImage"} <= set(found)
     assert [line for line in found if line.startswith("Error")] == []
+
+
+def _map(picture: Path, uid: str, **more: object) -> HeatMap:
+    digest = hashlib.sha256(picture.read_bytes()).hexdigest()
+    return HeatMap(path=picture, sop_instance_uid=uid, digest=digest, **more)
 
 
 def _files(guard):

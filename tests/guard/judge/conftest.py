@@ -23,13 +23,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Iterator[Callable[..., Context]]:
-    """Make guards: without a model, or with the bundle; `more` is TOML that stands first."""
+    """Make guards: without a model, or with the bundle; `more` is TOML that stands first, `tail` last: of the route."""
     made: list[Context] = []
 
-    def make(*, model: Path | None = None, named: bool = False, more: str = "", **clock: object) -> Context:
+    def make(
+        *, model: Path | None = None, named: bool = False, more: str = "", tail: str = "", **clock: object
+    ) -> Context:
         home = Home(tmp_path / f"guard-{len(made)}")
         keys.make(home.keys)
-        home.settings.write_text(more + (MODEL if model or named else ROUTE))
+        home.settings.write_text(more + (MODEL if model or named else ROUTE) + tail)
         if model is not None:
             copytree(model, home.models / "chest")
         elif named:

@@ -96,6 +96,8 @@ class Log:
     def __init__(self) -> None:
         self.released: list[int] = []
         self.announced: list[int] = []
+        self.maps: list[list] = []
+        self.captured: list[tuple[int, list]] = []
         self.learned: list[list[Path]] = []
         self.block: set[str] = set()
         self.flag: set[str] = set()
@@ -108,9 +110,14 @@ class Log:
             check_series=self._series,
             past=lambda _connection, _identity: None,
             learning=lambda _identity, paths: lambda _connection: self.learned.append(list(paths)),
-            release=lambda _context, _connection, number: self.released.append(number),
+            release=self._release,
             announce=lambda _context, _connection, number: self.announced.append(number),
+            captures=lambda _context, _connection, number, maps: self.captured.append((number, list(maps))),
         )
+
+    def _release(self, _context: Context, _connection: object, number: int, maps: list | tuple = ()) -> None:
+        self.released.append(number)
+        self.maps.append(list(maps))
 
     def _instance(self, path: Path, _past: object) -> list[Finding]:
         if self.raises:

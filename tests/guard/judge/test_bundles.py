@@ -18,7 +18,7 @@ from titer.core.plugins import make
 from titer.guard.judge.build import Description, build
 from titer.guard.judge.bundle import InputPart, Moments, read_bundle, stored
 from titer.guard.judge.demo import demo_model
-from titer.guard.judge.inputs import image_row, rows_of
+from titer.guard.judge.inputs import image_rows, rows_of
 from titer.guard.judge.models import load
 
 IMAGE = InputPart(kind="image", shape=(1, 28, 28), value_range=(0.0, 255.0))
@@ -152,18 +152,18 @@ def test_an_image_is_windowed_turned_and_resized_as_the_contract_says(tmp_path):
     values = np.zeros((56, 56))
     values[:, 28:] = 200
     content = dicom(tmp_path / "one.dcm", values, "1.2.3.1")
-    row = image_row(content, IMAGE)
+    (row,) = image_rows(content, IMAGE, 1)
     assert row.shape == (1, 1, 28, 28)
     assert row[0, 0, 5, 2] == 0
     assert row[0, 0, 5, 25] == pytest.approx(200, abs=0.01)
-    windowed = image_row(content, IMAGE.model_copy(update={"window": (100.0, 300.0)}))
+    (windowed,) = image_rows(content, IMAGE.model_copy(update={"window": (100.0, 300.0)}), 1)
     assert windowed[0, 0, 5, 25] == pytest.approx(127.5)
-    own = image_row(content, IMAGE.model_copy(update={"window": "image"}))
+    (own,) = image_rows(content, IMAGE.model_copy(update={"window": "image"}), 1)
     assert own[0, 0, 5, 25] == pytest.approx(255)
     with pytest.raises(ValueError, match="the model takes ecg"):
-        image_row(content, InputPart(kind="ecg", shape=(1, 250)))
+        image_rows(content, InputPart(kind="ecg", shape=(1, 250)), 1)
     with pytest.raises(ValueError, match="no DICOM"):
-        image_row(b"nothing", IMAGE)
+        image_rows(b"nothing", IMAGE, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Heat maps: drawn by the worker, kept by input and model, and only of what was judged."""
 
+import hashlib
 import io
 
 import numpy as np
@@ -11,9 +12,10 @@ from tests.guard.judge.test_pipeline import _first, _wait
 
 from titer.core.errors import SpecError
 from titer.guard.judge.component import Judge
-from titer.guard.judge.explain import FOLDER, heatmap
+from titer.guard.judge.explain import FOLDER, follow, heatmap, kept
 from titer.guard.judge.messages import WorkerFailed
 from titer.guard.judge.overlay import drawn
+from titer.guard.judge.review import decide
 from titer.guard.judge.workers import Workers, share, unshare
 
 
@@ -70,6 +72,65 @@ def test_another_model_draws_no_map_of_a_verdict_that_is_not_its_own(guard, log,
     unshare(context)
     workers.stop()
     assert verdicts_of(context)[0].id == verdict.id
+
+
+def test_shap_is_asked_for_by_name_and_kept_beside_grad_cam(guard, log, bundle):
+    context = guard(model=bundle)
+    receive(context, "1.2.3.1", np.full((28, 28), 90))
+    judge = Judge(context, log.parts())
+    judge.start()
+    verdict = _first(context)
+    cam, shap = heatmap(context, verdict.id, 0), heatmap(context, verdict.id, 0, "shap")
+    with pytest.raises(SpecError, match="method"):
+        heatmap(context, verdict.id, 0, "lime")
+    judge.stop()
+    assert cam != shap
+    assert cam.read_bytes() != shap.read_bytes()
+    assert heatmap(context, verdict.id, 0, "shap") == shap
+
+
+def test_the_setting_chooses_the_explainer(guard, log, bundle):
+    context = guard(model=bundle, more='[judge]\nexplainer = "shap"\n')
+    receive(context, "1.2.3.1", _noise())
+    judge = Judge(context, log.parts())
+    judge.start()
+    verdict = _first(context)
+    path = heatmap(context, verdict.id, 0)
+    judge.stop()
+    assert path.name.endswith("-shap.png")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_heat_maps_follow_a_result_that_passed_where_the_route_wants_them(guard, log, wanted):
+    context = guard(named=True, tail="heatmaps = true\n" if wanted else "")
+    receive(context, "1.2.3.1")
+    judge = Judge(context, log.parts(), faults.drawing)
+    judge.start()
+    verdict = _first(context)
+    assert verdict.outcome == "PASS"
+    if wanted:
+        _wait(lambda: log.captured)
+    judge.stop()
+    assert [(number, [one.sop_instance_uid for one in maps]) for number, maps in log.captured] == (
+        [(verdict.id, ["1.2.3.1"])] if wanted else []
+    )
+
+
+def test_g4_the_heat_map_of_a_held_verdict_stays_until_it_is_accepted(guard, log, bundle):
+    context = guard(model=bundle, tail="heatmaps = true\n")
+    receive(context, "1.2.3.1", _noise())
+    judge = Judge(context, log.parts())
+    judge.start()
+    verdict = _first(context)
+    _wait(lambda: kept(context, verdict.id))
+    judge.stop()
+    follow(context, verdict.id, log.parts().captures)
+    assert (verdict.state, log.captured) == ("held", [])
+    decide(context, verdict.id, "ines", "radiologist", "accept", parts=log.parts)
+    assert log.released == [verdict.id]
+    (maps,) = log.maps
+    assert [(one.sop_instance_uid, one.method) for one in maps] == [("1.2.3.1", "gradcam")]
+    assert maps[0].digest == hashlib.sha256(maps[0].path.read_bytes()).hexdigest()
 
 
 def test_the_map_is_drawn_where_it_is_hot_and_nowhere_else():

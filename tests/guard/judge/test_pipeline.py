@@ -295,7 +295,7 @@ def test_an_overloaded_guard_gives_up_explanations_then_samples_and_flags_what_i
     for number in range(20):
         receive(one.context, f"1.2.3.{number}", number=number)
     one.judge()
-    assert len(models.asked[0].watched) == 8
+    assert models.asked[0].sampled == 8
     (verdict,) = verdicts_of(one.context)
     assert verdict.outcome == "FLAG"
     assert "detectors looked at 8 of 20 images" in _reasons(one.context)

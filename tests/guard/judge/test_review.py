@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from tests.guard.judge.scene import all_of, receive, verdicts_of
 from tests.guard.judge.test_pipeline import Models, Run
 
 from titer.core.errors import SpecError
 from titer.guard.audit.verify import verified
 from titer.guard.judge.review import decide
-from titer.guard.store.tables import objects, outbox, reviews
+from titer.guard.store.tables import audit, objects, outbox, reviews, verdicts
 
 
 @pytest.fixture
@@ -155,3 +156,43 @@ def test_one_person_can_reject_what_was_blocked_and_it_stays_where_it_is(blocked
     one, decided = blocked
     assert decided("otto", "reviewer", "reject").state == "rejected"
     assert [row.state for row in all_of(one.context, objects)] == ["judged", "quarantined"]
+
+
+def test_a_flagged_series_that_is_accepted_is_learned_once_and_audited(held, log):
+    one, decided = held
+    assert log.learned == []
+    decided("ines", "radiologist", "accept")
+    assert [[path.name for path in paths] for paths in log.learned] == [
+        [Path(row.path).name for row in all_of(one.context, objects)]
+    ]
+    receive(one.context, "1.2.3.3", number=3)
+    one.judge()
+    again = verdicts_of(one.context)[-1]
+    assert decide(one.context, again.id, "ines", "radiologist", "accept", parts=log.parts).state == "accepted"
+    assert len(log.learned) == 1  # a series that comes in instalments is no habit
+    events = [row.event for row in all_of(one.context, audit) if "baseline learns" in row.event]
+    assert len(events) == 1
+    assert verified(one.context.home)[1] == []
+
+
+@pytest.mark.parametrize(("action", "label"), [("override", "normal"), ("reject", None), ("comment", "normal")])
+def test_what_was_not_accepted_is_never_learned(held, log, action, label):
+    _, decided = held
+    decided("ines", "radiologist", action, "no", label)
+    assert log.learned == []
+
+
+def test_a_blocked_series_teaches_nothing_though_two_people_accept_it(held, log):
+    one, decided = held
+    one.context.journal.write(lambda connection: connection.execute(update(verdicts).values(outcome="BLOCK")))
+    decided("ines", "radiologist", "accept")
+    assert decided("otto", "radiologist", "accept").state == "accepted"
+    assert log.learned == []
+
+
+def test_a_series_whose_files_are_not_all_there_any_more_teaches_nothing(held, log):
+    one, decided = held
+    gone = update(objects).where(objects.c.sop_instance_uid == "1.2.3.2").values(state="deleted")
+    one.context.journal.write(lambda connection: connection.execute(gone))
+    assert decided("ines", "radiologist", "accept").state == "accepted"
+    assert log.learned == []

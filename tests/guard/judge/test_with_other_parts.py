@@ -15,6 +15,7 @@ from tests.guard.judge.scene import all_of, receive, verdicts_of
 from titer.guard.audit.verify import verified
 from titer.guard.context import Context
 from titer.guard.judge.component import Judge
+from titer.guard.judge.explain import kept
 from titer.guard.judge.review import decide
 from titer.guard.store.tables import baselines, findings, objects, outbox, series
 
@@ -118,4 +119,25 @@ def test_a_strange_image_is_held_a_review_is_asked_for_and_accepting_it_sends_th
     decide(context, verdict.id, "ines", "radiologist", "accept", "a phantom", "normal")
     judge.stop()
     assert sorted(row.kind for row in all_of(context, outbox)) == ["diagnostic-report", "object", "task", "task"]
+    assert verified(context.home)[1] == []
+
+
+def test_the_heat_map_of_an_accepted_result_waits_for_the_archive_beside_its_report(guard, bundle):
+    context = guard(model=bundle, tail='results = ["pacs"]\nheatmaps = true\n')
+    receive(context, "1.2.3.1", np.random.default_rng(0).choice([0, 255], size=(28, 28)))
+    judge = Judge(context)
+    judge.start()
+    verdict = _judged(context)
+    assert (verdict.outcome, verdict.state) == ("FLAG", "held")
+    until = time.monotonic() + 300
+    while not kept(context, verdict.id):
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
+    assert {row.kind for row in all_of(context, outbox)} == {"object"}
+    decide(context, verdict.id, "ines", "radiologist", "accept", "a phantom", "normal")
+    judge.stop()
+    assert sorted(row.kind for row in all_of(context, outbox)) == ["capture", "object", "structured-report"]
+    (capture,) = [row for row in all_of(context, outbox) if row.kind == "capture"]
+    assert (capture.verdict_id, capture.body["input_digest"]) == (verdict.id, verdict.input_digest)
+    assert len(all_of(context, baselines)) > 0  # and the device has learned from what was accepted
     assert verified(context.home)[1] == []

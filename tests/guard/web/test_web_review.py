@@ -184,6 +184,8 @@ def test_there_is_no_case_slice_or_heat_map_that_there_is_not(context, client, g
     assert one.get(f"/api/cases/{number}/slices/1").status_code == 404
     answer = one.get(f"/api/cases/{number}/heatmaps/0")
     assert (answer.status_code, answer.json()["detail"]) == (404, "this case has no model")
+    assert one.get(f"/api/cases/{number}/heatmaps/0?method=shap").status_code == 404
+    assert one.get(f"/api/cases/{number}/heatmaps/0?method=guess").status_code == 422
 
 
 def test_words_from_a_file_are_escaped_on_the_page(context, client, grey) -> None:

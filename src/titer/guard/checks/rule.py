@@ -19,6 +19,9 @@ EXECUTION = ("AML.T0011",)
 ACCEPTED = 3
 """So many series of a device that passed, or were accepted, with the same peculiarity make it that device's habit."""
 
+LATE = "check-late"
+"""The finding of what was not checked in time (G7)."""
+
 Subject = TypeVar("Subject")
 
 
@@ -46,7 +49,13 @@ class Rule(Generic[Subject]):
     threats: tuple[str, ...] = EVASION
 
 
-def applied(rules: Iterable[Rule[Subject]], subject: Subject, device: str, past: Past) -> list[Finding]:
+def applied(
+    rules: Iterable[Rule[Subject]],
+    subject: Subject,
+    device: str,
+    past: Past,
+    late: Callable[[], bool] = lambda: False,
+) -> list[Finding]:
     """Return what the rules find; a rule that fails on a malformed value makes a finding of that.
 
     Args:
@@ -54,8 +63,16 @@ def applied(rules: Iterable[Rule[Subject]], subject: Subject, device: str, past:
         subject: what they look at.
         device: keyed digest of the device, whose habits are no findings.
         past: what the guard saw before.
+        late: whether the time for this subject is over; asked before each rule. Those that are left make a finding.
     """
-    return [finding for rule in rules for finding in _found(rule, subject, device, past)]
+    found: list[Finding] = []
+    left = list(rules)
+    while left and not late():
+        found += _found(left.pop(0), subject, device, past)
+    if not left:
+        return found
+    names = ", ".join(rule.name for rule in left)
+    return [*found, Finding(rule=LATE, outcome=Outcome.FLAG, reason=f"no time was left to check: {names}")]
 
 
 def habits(findings: Iterable[Finding]) -> set[tuple[str, str]]:

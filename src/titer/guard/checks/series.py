@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from titer.guard.checks import device, instance, mixed, order, outliers, texture
+from titer.guard.checks.limits import NO_LIMITS, Limits
 from titer.guard.checks.loaded import Unreadable, load, quiet
 from titer.guard.checks.past import NoPast, Past, count
 from titer.guard.checks.rule import Rule, applied, habits
@@ -19,25 +20,29 @@ RULES: tuple[Rule[Series], ...] = (*order.RULES, *mixed.RULES, *outliers.RULES, 
 _SAMPLE = 16
 
 
-def check_series(paths: Sequence[Path], past: Past, rules: tuple[Rule[Series], ...] = RULES) -> list[Finding]:
+def check_series(
+    paths: Sequence[Path], past: Past, rules: tuple[Rule[Series], ...] = RULES, limits: Limits = NO_LIMITS
+) -> list[Finding]:
     """Return what is wrong with a series as a whole, nothing where all is well; its objects passed T1 one by one.
 
     Args:
         paths: the files of all its objects, in any order.
         past: what the guard saw before; `NoPast` outside a guard.
         rules: those to apply.
+        limits: how long it may take, looked at between rules.
 
     Raises:
         OSError: a file cannot be read from disk.
     """
     if not paths:
         return []
+    late = limits.clock(limits.series_seconds)
     try:
         series = series_of(paths)
     except Unreadable as error:
         return [instance.unreadable(error)]
     with quiet():
-        return applied(rules, series, _device(series, past), past)
+        return applied(rules, series, _device(series, past), past, late)
 
 
 def learning(identity: bytes, paths: Sequence[Path]) -> Callable[[Connection], None]:

@@ -17,6 +17,7 @@ from titer.guard.deliver.prepare import uid_of
 
 WARNING = "AI EXPLANATION - NOT FOR DIAGNOSIS"
 _SERIES_NUMBER = 9902
+_METHODS = {"gradcam": "Grad-CAM", "shap": "SHAP"}
 _BAND, _LEAST_WIDTH = 18, 256
 
 
@@ -41,7 +42,7 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
             series_instance_uid=uid_of("captures", source.SeriesInstanceUID, str(body["input_digest"])),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=uid,
-            instance_number=1,
+            instance_number=body["overlay"]["number"],
             manufacturer=MANUFACTURER,
             patient_orientation=("L", "P"),
             **_identity(source),
@@ -53,9 +54,10 @@ def capture(body: Mapping[str, Any], image: Path, overlay: Path, uid: str) -> Da
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.BurnedInAnnotation = "YES"
     made.ImageComments = WARNING
-    made.DerivationDescription = f"Heat map of the AI model over the source image; verdict {body['outcome']}"
+    how = _METHODS[body["overlay"]["method"]]
+    made.DerivationDescription = f"Heat map ({how}) of the AI model over the source image; verdict {body['outcome']}"
     made.SeriesDescription = "AI explanation, not for diagnosis"
-    made.SourceImageSequence = [_reference(source)]
+    made.SourceImageSequence = [_reference(source, body["overlay"]["frame"])]
     document: Dataset = made
     return document
 
@@ -78,10 +80,12 @@ def _identity(source: Dataset) -> dict[str, Any]:
     return {name: str(source[keyword].value) if source.get(keyword) else None for name, keyword in _TAKEN.items()}
 
 
-def _reference(source: Dataset) -> Dataset:
+def _reference(source: Dataset, frame: int) -> Dataset:
     made = Dataset()
     made.ReferencedSOPClassUID = source.SOPClassUID
     made.ReferencedSOPInstanceUID = source.SOPInstanceUID
+    if int(source.get("NumberOfFrames") or 1) > 1:
+        made.ReferencedFrameNumber = frame + 1  # counted from 1 (PS3.3, table 10-3)
     return made
 
 

@@ -79,7 +79,8 @@ def _document(context: Context, connection: Connection, item: Row[Any]) -> Path:
     part = folder / f"{uid}.{threading.get_ident()}.part"  # several destinations may write the same document at once
     body: Mapping[str, Any] = item.body
     if item.kind == "capture":
-        capture(body, images[0], Path(item.path), uid).save_as(part, enforce_file_format=True)
+        overlay = _checked(Path(item.path), body["overlay"]["digest"])
+        capture(body, images[0], overlay, uid).save_as(part, enforce_file_format=True)
     else:
         structured_report(body, images, uid).save_as(part, enforce_file_format=True)
     _settle(part, path)

@@ -31,10 +31,13 @@ class NotReleased(TiterError):  # noqa: N818 - says what happened
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeatMap:
-    """An explanation to send with a result: a PNG overlay of one image."""
+    """An explanation to send with a result: a PNG overlay of a frame of one image, and the SHA-256 of its file."""
 
     path: Path
     sop_instance_uid: str
+    digest: str
+    frame: int = 0
+    method: str = "gradcam"
 
 
 def release(context: Context, connection: Connection, verdict_id: int, heatmaps: Sequence[HeatMap] = ()) -> int:
@@ -65,6 +68,27 @@ def release(context: Context, connection: Connection, verdict_id: int, heatmaps:
                 items.append(_item(destination, "task", {**facts, "result": None}))
         elif whole and verdict.subject_kind == "series":
             items += _documents(connection, destination, facts, heatmaps)
+    return _queued(context, connection, items)
+
+
+def captures(context: Context, connection: Connection, verdict_id: int, heatmaps: Sequence[HeatMap]) -> int:
+    """Queue heat maps that were made after their result was released, in the caller's transaction.
+
+    Returns:
+        How many items were queued.
+
+    Raises:
+        NotReleased: there is no such verdict, or its state is neither released nor accepted (G4).
+    """
+    verdict = _verdict(connection, verdict_id)
+    if verdict.state not in RELEASED:
+        raise NotReleased(f"verdict {verdict_id} is {verdict.state}: its heat maps stay here")
+    facts = _facts(context, connection, verdict)
+    if facts["result"] is None or any(facts[name] is None for name in BOUND) or verdict.subject_kind != "series":
+        return 0
+    images = _images(connection, verdict.subject)
+    destinations = [one for one in _destinations(context, verdict.route) if one.kind in _IMAGES]
+    items = [item for one in destinations for item in _captures(one, facts, images, heatmaps)]
     return _queued(context, connection, items)
 
 
@@ -129,22 +153,39 @@ def _documents(
     connection: Connection, destination: DestinationSettings, facts: Mapping[str, Any], heatmaps: Sequence[HeatMap]
 ) -> list[Item]:
     """Return the structured report, which names each image with its digest, and a capture of each heat map."""
-    held = connection.execute(
-        select(objects.c.sop_instance_uid, objects.c.sop_class_uid, objects.c.digest)
-        .where(objects.c.series_instance_uid == facts["subject"], objects.c.state == _JUDGED)
-        .order_by(objects.c.id)
-    ).all()
-    images = [list(one) for one in held]
+    images = _images(connection, facts["subject"])
     if destination.kind not in _IMAGES or not images:
         return []
     report = _item(destination, "structured-report", {**facts, "images": images})
-    by_uid = {one[0]: one for one in images}
-    captures = [
-        _item(destination, "capture", {**facts, "images": [by_uid[one.sop_instance_uid]]}, one.path)
-        for one in heatmaps
+    return [report, *_captures(destination, facts, images, heatmaps)]
+
+
+def _images(connection: Connection, series_uid: str) -> list[list[str]]:
+    """Return UID, class and digest of each image that was judged."""
+    held = connection.execute(
+        select(objects.c.sop_instance_uid, objects.c.sop_class_uid, objects.c.digest)
+        .where(objects.c.series_instance_uid == series_uid, objects.c.state == _JUDGED)
+        .order_by(objects.c.id)
+    ).all()
+    return [list(one) for one in held]
+
+
+def _captures(
+    destination: DestinationSettings,
+    facts: Mapping[str, Any],
+    images: Sequence[Sequence[str]],
+    heatmaps: Sequence[HeatMap],
+) -> list[Item]:
+    """Return a capture of each heat map of an image that was judged; its body pins the picture's own digest."""
+    by_uid = {one[0]: list(one) for one in images}
+    return [
+        _item(destination, "capture", {
+            **facts, "images": [by_uid[one.sop_instance_uid]],
+            "overlay": {"digest": one.digest, "frame": one.frame, "method": one.method, "number": number},
+        }, one.path)
+        for number, one in enumerate(heatmaps, start=1)
         if one.sop_instance_uid in by_uid
-    ]
-    return [report, *captures]
+    ]  # fmt: skip
 
 
 def _item(destination: DestinationSettings, kind: str, facts: Mapping[str, Any], path: Path | None = None) -> Item:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from titer.guard.context import Context
-from titer.guard.judge.explain import ahead
+from titer.guard.judge.explain import ahead, follow
 from titer.guard.judge.instances import Instances
 from titer.guard.judge.parts import Parts, real
 from titer.guard.judge.runtime import Opener, open_bundle
@@ -39,14 +39,15 @@ class Judge:
         """Begin, with what a run before left undone.
 
         Raises:
-            SpecError: a route names a model that is no bundle of this guard. A bundle that is damaged does not stop
-                the images: its verdicts are FLAG, and `trouble` says why.
+            SpecError: a route names a model that is no bundle of this guard, or authorities of signatures are none. A
+                bundle that is damaged does not stop the images: its verdicts are FLAG, and `trouble` says why.
         """
         models = [route.model for route in self._context.settings.routes if route.model is not None]
         for worker in [self.workers.worker(name) for name in models]:  # all are named before one is started
             worker.start()
-        parts = self._parts or real()
+        parts = self._parts or real(self._context)
         share(self._context, self.workers)
+        self._deliver = parts.captures
         self._instances = Instances(self._context, parts)
         self._series = SeriesJudge(self._context, parts, self.workers)
         self._instances.tidy()
@@ -116,3 +117,4 @@ class Judge:
         to_explain = self._series.judge(uid)
         if to_explain is not None:
             ahead(self._context, self.workers, to_explain)
+            follow(self._context, to_explain, self._deliver)

@@ -9,25 +9,33 @@ from torch import Tensor
 from torch.nn import functional
 
 from titer.guard.judge.bundle import InputPart
-from titer.modalities._dicom import Slice, read_dicom
+from titer.guard.judge.frames import Picture, pictures
 
 Array = NDArray[np.float32]
 _PERCENTILES = (0.5, 99.5)
 
 
-def image_row(content: bytes, contract: InputPart) -> Tensor:
-    """Return float32[1, C, H, W] in raw units of one DICOM file: windowed to the value range, resized, grey.
+def image_rows(content: bytes, contract: InputPart, most: int) -> list[Tensor]:
+    """Return a float32[1, C, H, W] in raw units for each frame of a DICOM file: windowed to the value range, resized.
+
+    A grey frame fills every channel; a coloured one needs a model of three.
 
     Raises:
-        ValueError: the model takes no images, or the file holds no single grey image; the reason, in a few words.
+        ValueError: the model takes no images, or no colour; the file holds no image that can be read, or more than
+            `most` frames; the reason, in a few words.
     """
     if contract.kind != "image" or len(contract.shape) != 3:
         raise ValueError(f"the model takes {contract.kind}, not images")
-    found = read_dicom(content)
-    low, high = _window(found, contract)
-    values = torch.from_numpy(found.values)[None, None]
-    share = ((values - low) / max(high - low, 1e-12)).clamp(0, 1)
+    return [_row(found, contract) for found in pictures(content, most)]
+
+
+def _row(found: Picture, contract: InputPart) -> Tensor:
     channels, *sides = contract.shape
+    if len(found.values) not in (1, channels):
+        raise ValueError(f"is in colour, and the model takes {channels} channel(s)")
+    low, high = _window(found, contract)
+    values = torch.from_numpy(found.values)[None]
+    share = ((values - low) / max(high - low, 1e-12)).clamp(0, 1)
     if list(share.shape[2:]) != sides:
         share = functional.interpolate(share, size=tuple(sides), mode="bilinear", antialias=True, align_corners=False)
     bottom, top = contract.value_range or (0.0, 1.0)
@@ -78,7 +86,7 @@ def _check_values(rows: Array, contract: InputPart) -> None:
         raise ValueError("data holds fractions: allowed are ids of words, whole numbers")
 
 
-def _window(found: Slice, contract: InputPart) -> tuple[float, float]:
+def _window(found: Picture, contract: InputPart) -> tuple[float, float]:
     if contract.window == "stored":
         return found.value_range
     if contract.window == "image":

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from titer.core.errors import TiterError
 
+MOST_FRAMES = 64
+"""Frames of one file, where the settings say nothing else."""
+
 
 class WorkerFailed(TiterError):  # noqa: N818 - says what happened
     """The worker gave no answer, and why: the verdict is FLAG (G7)."""
@@ -24,8 +27,9 @@ class WorkerFailed(TiterError):  # noqa: N818 - says what happened
 class Ask:
     """One question: DICOM `files` with their SHA-256 `digests`, or `rows` float32[N, ...].
 
-    `watched` are the inputs that detectors look at, None for all of them. `explain` is the input of which a heat map is
-    wanted instead of an answer.
+    A file is as many inputs as it has frames, one where it has more than `frames` or cannot be read. `watched` are the
+    inputs that detectors look at, None for all of them; with `sampled` they look at so many, spread over all that were
+    read. `explain` is the input of which a heat map is wanted instead of an answer, and `method` the explainer.
     """
 
     files: tuple[str, ...] = ()
@@ -33,7 +37,10 @@ class Ask:
     rows: NDArray[np.float32] | None = None
     infer: bool = True
     watched: tuple[int, ...] | None = None
+    sampled: int | None = None
     explain: int | None = None
+    method: str = "gradcam"
+    frames: int = MOST_FRAMES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

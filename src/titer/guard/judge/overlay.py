@@ -1,4 +1,4 @@
-"""A heat map drawn over the image that the model saw (Grad-CAM), as PNG."""
+"""A heat map drawn over the image that the model saw (Grad-CAM or SHAP), as PNG."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from titer.core.plugins import make_explainer
 from titer.engine.attention import decided_class
 from titer.guard.judge.models import Loaded
 
+SPECS: dict[str, str | dict[str, object]] = {"gradcam": "gradcam", "shap": {"name": "shap", "method": "kernel"}}
 _SIDE = 512
 _OPACITY = 0.5
 
 
-def overlay(loaded: Loaded, row: Tensor) -> bytes:
-    """Return a PNG of Grad-CAM for the class that the model says, over one raw image row [1, C, H, W].
+def overlay(loaded: Loaded, row: Tensor, method: str = "gradcam") -> bytes:
+    """Return a PNG of an explainer's attributions for the class that the model says, over a raw row [1, C, H, W].
+
+    SHAP values are those of 49 pieces of the image, hidden or shown together (Kernel SHAP: it asks for scores alone, so
+    that models without gradients have one too); what speaks against the class stays dark, as with Grad-CAM.
 
     Raises:
-        Incompatible: the input is no image, or the model gives no gradients or has no convolution.
+        Incompatible: the input is no image; of Grad-CAM: the model gives no gradients or has no convolution.
+        SpecError: of SHAP: captum is not installed.
     """
     if row.dim() != 4:
         raise Incompatible("heat maps are drawn over images alone")
     with torch.no_grad():
         said = decided_class(loaded.model.output, loaded.model.logits(row))
-    heat = make_explainer("gradcam")(loaded.model, row, said, rng=torch.Generator().manual_seed(0))
+    heat = make_explainer(SPECS[method])(loaded.model, row, said, rng=torch.Generator().manual_seed(0))
     return drawn(row[0].mean(0).numpy(), heat[0].mean(0).numpy(), loaded.pinned.bundle.input.value_range)
 
 

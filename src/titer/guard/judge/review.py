@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,10 @@ from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
 from titer.guard.deliver import queue
+from titer.guard.deliver.results import HeatMap
+from titer.guard.judge.explain import kept
 from titer.guard.judge.instances import CHECKED, QUARANTINED, Instances
+from titer.guard.judge.learn import accepted
 from titer.guard.judge.parts import Parts, real
 from titer.guard.judge.verdicts import BELL, HELD
 from titer.guard.records import Outcome
@@ -59,7 +63,7 @@ def decide(
     action: str,
     comment: str = "",
     label: str | None = None,
-    parts: Callable[[], Parts] = real,
+    parts: Callable[[], Parts] | None = None,
 ) -> Decision:
     """Decide about a held verdict.
 
@@ -71,7 +75,7 @@ def decide(
         action: accept, override, reject or comment.
         comment: for the record; a comment needs words or a label.
         label: the class that the person says, kept for recalibration; needed for an override of a result.
-        parts: what delivery does with it.
+        parts: what delivery does with it; those of this guard by default.
 
     Raises:
         SpecError: another role or action, a verdict that is not held, a label that is needed or is none, or the same
@@ -79,6 +83,8 @@ def decide(
     """
     said = _Said(account=account, role=role, action=action, comment=comment[:_LONGEST], label=label)
     _check(said)
+    others = parts or partial(real, context)
+    maps = kept(context, verdict_id) if action == "accept" else []  # read before the transaction: files take time
     released: list[Path] = []
 
     def step(connection: Connection) -> Decision:
@@ -91,7 +97,7 @@ def decide(
         if said.action == "comment" or waits:
             return Decision(state=row.state, waits_for_second=waits)
         connection.execute(update(verdicts).where(verdicts.c.id == row.id).values(state=_STATES[said.action]))
-        released.extend(_follow(context, connection, row, said, parts))
+        released.extend(_follow(context, connection, row, said, others(), maps))
         return Decision(state=_STATES[said.action])
 
     decided = context.journal.write(step)
@@ -99,6 +105,8 @@ def decide(
         path.unlink(missing_ok=True)
     for bell in (BELL, queue.BELL, "objects"):
         context.bell.ring(bell)
+    if decided.state == _STATES["accept"] and action == "accept":
+        accepted(context, others(), verdict_id, account)
     return decided
 
 
@@ -177,19 +185,18 @@ def _note(context: Context, connection: Connection, row: Row[Any], said: _Said, 
 
 
 def _follow(
-    context: Context, connection: Connection, row: Row[Any], said: _Said, parts: Callable[[], Parts]
+    context: Context, connection: Connection, row: Row[Any], said: _Said, others: Parts, maps: list[HeatMap]
 ) -> list[Path]:
     """Carry the decision out; return the files that are to go once it is durable.
 
     What was announced as waiting for a person is announced again: its request for review is over.
     """
-    others = parts()
     if row.outcome == str(Outcome.FLAG):
         others.announce(context, connection, int(row.id))
     if row.subject_kind == "instance" and said.action in ("accept", "override"):
         return _let_out(context, connection, row, others)
     if row.subject_kind != "instance" and said.action == "accept":
-        others.release(context, connection, int(row.id))
+        others.release(context, connection, int(row.id), maps)
     return []
 
 

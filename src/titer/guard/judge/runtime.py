@@ -18,7 +18,7 @@ from torch import Tensor
 
 from titer.core.errors import TiterError
 from titer.core.outputs import probabilities
-from titer.guard.judge.inputs import image_row
+from titer.guard.judge.inputs import image_rows
 from titer.guard.judge.messages import Answer, Ask, Facts
 from titer.guard.judge.models import Loaded, load
 
@@ -64,28 +64,42 @@ def _groups(asks: Sequence[Ask]) -> list[list[Ask]]:
     groups: list[list[Ask]] = []
     for ask in asks:
         alike = groups and groups[-1][0].explain is None and ask.explain is None
-        if alike and (groups[-1][0].infer, groups[-1][0].watched) == (ask.infer, ask.watched) and ask.watched is None:
+        if alike and groups[-1][0].infer == ask.infer and _sees_all(ask) and _sees_all(groups[-1][0]):
             groups[-1].append(ask)
         else:
             groups.append([ask])
     return groups
 
 
+def _sees_all(ask: Ask) -> bool:
+    return ask.watched is None and ask.sampled is None
+
+
 def _judged(loaded: Loaded, asks: Sequence[Ask]) -> list[Answer | str]:
     read = [_rows(loaded, ask) for ask in asks]
+    placed = [[place for place, row in enumerate(part) if row is not None] for part, _ in read]
     rows = [row for part, _ in read for row in part if row is not None]
-    logits, scores = _passes(loaded, asks[0], rows)
+    seen = set(range(len(rows))) if _sees_all(asks[0]) else _seen(asks[0], placed[0])
+    logits, scores = _passes(loaded, rows, seen, infer=asks[0].infer)
     found: list[Answer | str] = []
     start = 0
-    for ask, (part, unread) in zip(asks, read, strict=True):
-        count = sum(row is not None for row in part)
-        places = [place for place, row in enumerate(part) if row is not None]
-        mine = slice(start, start + count)
-        found.append(_answer(loaded, ask, len(part), places, unread, None if logits is None else logits[mine], {
+    for (part, unread), places in zip(read, placed, strict=True):
+        mine = slice(start, start + len(places))
+        own = {place for number, place in enumerate(places, start) if number in seen}
+        found.append(_answer(loaded, len(part), places, own, unread, None if logits is None else logits[mine], {
             label: values[mine] for label, values in scores.items()
         }))  # fmt: skip
-        start += count
+        start += len(places)
     return found
+
+
+def _seen(ask: Ask, places: Sequence[int]) -> set[int]:
+    """Return which of the inputs that were read detectors look at, by their number among these."""
+    if ask.sampled is None or ask.watched is not None:
+        return {number for number, place in enumerate(places) if place in (ask.watched or ())}
+    if len(places) <= ask.sampled:
+        return set(range(len(places)))
+    return {number * len(places) // ask.sampled for number in range(ask.sampled)}
 
 
 def _rows(loaded: Loaded, ask: Ask) -> tuple[list[Tensor | None], dict[int, str]]:
@@ -96,10 +110,10 @@ def _rows(loaded: Loaded, ask: Ask) -> tuple[list[Tensor | None], dict[int, str]
     unread: dict[int, str] = {}
     for place, name in enumerate(ask.files):
         try:
-            rows.append(image_row(_content(Path(name), ask.digests[place]), loaded.pinned.bundle.input))
+            rows += image_rows(_content(Path(name), ask.digests[place]), loaded.pinned.bundle.input, ask.frames)
         except (ValueError, OSError) as reason:
+            unread[len(rows)] = str(reason)[:200] if isinstance(reason, ValueError) else "the file cannot be read"
             rows.append(None)
-            unread[place] = str(reason)[:200] if isinstance(reason, ValueError) else "the file cannot be read"
     return rows, unread
 
 
@@ -111,17 +125,17 @@ def _content(path: Path, digest: str) -> bytes:
     return content
 
 
-def _passes(loaded: Loaded, ask: Ask, rows: list[Tensor]) -> tuple[Tensor | None, dict[str, Tensor]]:
+def _passes(
+    loaded: Loaded, rows: list[Tensor], seen: set[int], *, infer: bool
+) -> tuple[Tensor | None, dict[str, Tensor]]:
     """Return logits [N, K] where they are asked for, and each detector's scores [N], NaN of what it did not look at."""
-    watched = range(len(rows)) if ask.watched is None else [place for place in ask.watched if place < len(rows)]
-    seen = set(watched)
     logits: list[Tensor] = []
     scores: dict[str, list[Tensor]] = {alarm.name: [] for alarm in loaded.alarms} if seen else {}
     for start in range(0, len(rows), _ROWS):
         x = torch.cat(rows[start : start + _ROWS])
         with torch.no_grad():
             logits.append(loaded.model.logits(x))
-        mine = [place - start for place in watched if start <= place < start + len(x)]
+        mine = [place - start for place in sorted(seen) if start <= place < start + len(x)]
         part = x if len(mine) == len(x) else x[mine]
         for alarm in loaded.alarms if seen else ():
             if part is x:
@@ -131,16 +145,16 @@ def _passes(loaded: Loaded, ask: Ask, rows: list[Tensor]) -> tuple[Tensor | None
             if mine:
                 every[mine] = alarm.score(part).detach().float()
             scores[alarm.name].append(every)
-    return torch.cat(logits) if logits and ask.infer else None, {
+    return torch.cat(logits) if logits and infer else None, {
         label: torch.cat(parts) for label, parts in scores.items() if parts
     }
 
 
 def _answer(
     loaded: Loaded,
-    ask: Ask,
     inputs: int,
     places: list[int],
+    watched: set[int],
     unread: dict[int, str],
     logits: Tensor | None,
     scores: dict[str, Tensor],
@@ -149,18 +163,14 @@ def _answer(
     if logits is not None:
         for place, row in zip(places, probabilities(loaded.model.output, logits).tolist(), strict=True):
             chances[place] = row
-    watched = set(range(inputs)) if ask.watched is None else set(ask.watched)
     seen: dict[str, list[float | None]] = {}
     for label, values in scores.items():
         own: list[float | None] = [None] * inputs
         for place, value in zip(places, values.tolist(), strict=True):
             own[place] = value if place in watched else None
         seen[label] = own
-    looked = len([place for place in places if place in watched])
-    return Answer(
-        inputs=inputs, probabilities=chances, scores=seen, unread=unread,
-        thresholds=loaded.limits(looked) if seen else {},
-    )  # fmt: skip
+    limits = loaded.limits(len(watched)) if seen else {}
+    return Answer(inputs=inputs, probabilities=chances, scores=seen, unread=unread, thresholds=limits)
 
 
 def _explained(loaded: Loaded, ask: Ask) -> Answer | str:
@@ -172,7 +182,7 @@ def _explained(loaded: Loaded, ask: Ask) -> Answer | str:
     if row is None:
         return unread.get(ask.explain, "there is no such input")
     try:
-        png = overlay(loaded, row)
+        png = overlay(loaded, row, ask.method)
     except TiterError as reason:
         return str(reason)
     return Answer(inputs=len(rows), png=base64.b64encode(png).decode())

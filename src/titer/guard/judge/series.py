@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from titer.guard.judge import verdicts as written
 from titer.guard.judge.conclude import Opinion, failed, opinion, verdict
 from titer.guard.judge.instances import CHECKED, JUDGED, QUARANTINED, RECEIVED, route_named
 from titer.guard.judge.layers import Load, layers_of, level_of, load_of, noted
+from titer.guard.judge.learn import learn
 from titer.guard.judge.messages import Ask, Facts, WorkerFailed
 from titer.guard.judge.order import in_order, series_digest
 from titer.guard.judge.parts import Parts
@@ -86,7 +86,10 @@ class SeriesJudge:
         return not row.unchecked and abs(now - row.last) >= route.quiet_seconds
 
     def judge(self, uid: str) -> int | None:
-        """Judge a series and write its verdict with all that follows; None where it moved meanwhile."""
+        """Judge a series and write its verdict with all that follows; returns its number where it is to be explained.
+
+        Explained is what was flagged, and what passed on a route that sends heat maps, while there is time for it.
+        """
         taken = self._taken(uid)
         if taken is None:
             return None
@@ -96,11 +99,11 @@ class SeriesJudge:
             return None
         self._context.bell.ring(written.BELL)
         self._context.bell.ring(queue.BELL)
-        if decided.outcome is Outcome.PASS:
-            self._learn(taken)
-        elif load is Load.NORMAL and decided.result is not None and "explanations" in taken.layers:
-            return number
-        return None
+        passed = decided.outcome is Outcome.PASS
+        if passed and "checks" in taken.layers:
+            learn(self._context, self._parts, number, taken.paths)
+        wanted = load is Load.NORMAL and decided.result is not None and "explanations" in taken.layers
+        return number if wanted and (not passed or taken.route.heatmaps) else None
 
     def _taken(self, uid: str) -> Taken | None:
         with self._context.engine.connect() as connection:
@@ -157,7 +160,7 @@ class SeriesJudge:
         infer, detect = "model" in taken.layers, "detectors" in taken.layers
         if taken.route.model is None or not (infer or detect):
             return None, Opinion(), Load.NORMAL
-        load, facts = Load.NORMAL, None
+        load, facts, settings = Load.NORMAL, None, self._context.settings.judge
         try:
             worker = self._workers.worker(taken.route.model)
             load = load_of(worker.delay(), taken.route.budget_ms, taken.level)
@@ -165,20 +168,14 @@ class SeriesJudge:
                 files=tuple(str(path) for path in taken.paths),
                 digests=tuple(row.digest for row in taken.rows),
                 infer=infer,
-                watched=self._watched(len(taken.rows), detect, load),
+                watched=None if detect else (),
+                sampled=settings.sampled if load is Load.SAMPLING else None,
+                frames=settings.frames,
             )
             answer, facts = worker.ask(ask)
             return facts, opinion(answer, facts, infer=infer, detect=detect), load
         except (WorkerFailed, SpecError) as reason:
             return facts, Opinion(findings=(failed(str(reason)),)), load
-
-    def _watched(self, inputs: int, detect: bool, load: Load) -> tuple[int, ...] | None:
-        most = self._context.settings.judge.sampled
-        if not detect:
-            return ()
-        if load is not Load.SAMPLING or inputs <= most:
-            return None
-        return tuple(int(place * inputs / most) for place in range(most))
 
     def _write(self, connection: Connection, taken: Taken, decided: Verdict) -> int | None:
         """Write the verdict where the series is still what was judged; nothing is judged twice in effect."""
@@ -201,13 +198,6 @@ class SeriesJudge:
         else:
             self._parts.release(self._context, connection, number)
         return number
-
-    def _learn(self, taken: Taken) -> None:
-        """Let the device's baseline learn from a series that passed; what cannot be learned from is left."""
-        if "checks" not in taken.layers:
-            return
-        with suppress(Exception):  # the verdict stands; a baseline that lacks one series is no fault
-            self._context.journal.write(self._parts.learning(self._context.identity, taken.paths))
 
 
 def _judged_of(uid: str) -> Any:

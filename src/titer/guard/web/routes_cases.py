@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from titer.core.errors import TiterError
 from titer.guard.audit.events import Kind
+from titer.guard.settings import ExplainerName
 from titer.guard.web import cases, drawings, slices
 from titer.guard.web.access import who
 from titer.guard.web.site import Site
@@ -163,12 +164,13 @@ def _images(made: APIRouter, site: Site) -> None:
         return Response(drawn.pixels.tobytes(), media_type="application/octet-stream", headers=drawn.headers())
 
     @made.get("/api/cases/{number}/heatmaps/{index}", dependencies=site.gate("case.read"), response_class=FileResponse)
-    def heatmap(request: Request, number: Number, index: Index) -> Response:
-        """Return the heat map of a slice, a PNG of its size."""
+    def heatmap(request: Request, number: Number, index: Index, method: ExplainerName | None = None) -> Response:
+        """Return the heat map of a slice, a PNG of its size; `method` is gradcam or shap, by default the setting's."""
         found = _found(site, number)
         noted(request, found)
         try:
-            return FileResponse(site.heatmap(site.context, number, index), media_type="image/png")
+            drawn = site.heatmap(site.context, number, index, *(() if method is None else (method,)))
+            return FileResponse(drawn, media_type="image/png")
         except (TiterError, OSError, ImportError) as error:
             said = str(error) if isinstance(error, TiterError) else "there is no heat map of this case"
             raise HTTPException(404, said) from None

@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent
 Decide = Callable[..., Any]
 """judge.review.decide(context, verdict_id, account, role, action, comment, label)"""
 Heatmap = Callable[..., Path]
-"""judge.explain.heatmap(context, verdict_id, index)"""
+"""judge.explain.heatmap(context, verdict_id, index, method)"""
 
 
 def _lazily(module: str, name: str) -> Callable[..., Any]:
