@@ -94,7 +94,7 @@ def demo(
 
 @guard.command()
 def casestudy(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or a new folder.")],
+    folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
     images: Annotated[int, typer.Option("--images", help="Images sent in each condition.")] = 80,
     epochs: Annotated[int, typer.Option("--epochs", help="Passes of training.")] = 20,
     side: Annotated[int, typer.Option("--side", help="Height and width of the images in pixels.")] = 64,
@@ -103,12 +103,15 @@ def casestudy(
 ) -> None:
     """Attack a virtual hospital (DCMTK, guard, Orthanc, model), layer after layer, and write a report."""
     import json
+    import signal
 
     from titer.guard.operate.casestudy.plan import Settings
     from titer.guard.operate.casestudy.report import lines
     from titer.guard.operate.casestudy.run import casestudy as study
 
     settings = Settings(folder=folder, images=images, epochs=epochs, side=side, seed=seed, workers=workers)
+    for name in (signal.SIGINT, signal.SIGTERM):  # either ends the guard and the archive that it started
+        signal.signal(name, signal.default_int_handler)
     report = study(settings, typer.echo)
     results = json.loads(report.with_name("results.json").read_text(encoding="utf-8"))
     typer.echo("\n".join([*lines(results), f"report: {report}"]))

@@ -31,6 +31,7 @@ def test_a_tiny_hospital_is_attacked_and_every_row_comes_from_what_became_of_rea
     # The same pixels and weights: behind the guard the model answers as it does alone.
     assert off["conditions"]["clean"]["accuracy"] == bare["conditions"]["clean"]["accuracy"]
     assert off["results_in_archive"] == 4 * (1 + len(off["conditions"]))
+    assert off["judging_ms"]["n"] == 4
     assert off["memory_mib"]["worker"] > 50
     watched, reader = rows["+ monitors"], rows["+ review, reader always right"]
     assert watched["size_bytes"] > off["size_bytes"]

@@ -139,10 +139,11 @@ def _results() -> dict:
     labels = ("clean", "FGSM 8/255", "BIM 8/255", "FGSM 0.01 range", "BIM 0.01 range")
     names = ("guard, every layer off", "+ adversarial training", "+ monitors")
     bare = {"name": "bare model, no guard", "measured": "x", "conditions": {"clean": measured}, "size_bytes": 10,
-            "latency_ms": None, "memory_mib": {"guard": None, "worker": None}}  # fmt: skip
+            "judging_ms": None, "memory_mib": {"guard": None, "worker": None}}  # fmt: skip
     rows = [
         {"name": name, "measured": "x", "conditions": dict.fromkeys(labels, measured), "size_bytes": 1000 + place,
-         "latency_ms": {"p50": 50.0, "p99": 90.0, "n": 3}, "memory_mib": {"guard": 200.0, "worker": 100.0},
+         "latency_ms": {"p50": 250.0, "p99": 290.0, "n": 3},
+         "judging_ms": {"p50": 50.0 + 40 * place, "p99": 90.0, "n": 3}, "memory_mib": {"guard": 200.0, "worker": 100.0},
          "rules": {"clean": {"detector: <shift>": 1}}, "saliency_drift": {labels[1]: 0.25}}
         for place, name in enumerate(names)
     ]  # fmt: skip
@@ -165,7 +166,7 @@ def test_the_page_stands_alone_and_shows_each_row_with_its_interval(tmp_path: Pa
 def test_the_published_case_stands_beside_what_was_measured_and_each_row_has_a_line() -> None:
     results = json.loads(json.dumps(_results()))
     table = {what: (theirs, ours) for what, theirs, ours in beside(results)}
-    assert table["latency"] == ("1.8x", "1.00x (guard with every layer beside guard with none)")
+    assert table["latency"] == ("1.8x", "2.60x (judging with every layer beside judging with none)")
     assert table["accuracy, clean"] == ("92.3 %", "33.3 %")
     said = list(lines(results))
     assert len(said) == len(results["rows"])

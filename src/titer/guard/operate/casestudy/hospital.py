@@ -62,7 +62,7 @@ budget_ms = 5000
 _AT_ONCE = 20
 _START_SECONDS, _STOP_SECONDS = 180.0, 60.0
 _PATIENCE = 180.0
-_LOOK = 0.05
+_LOOK = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +141,16 @@ class Guard:
     def judged(self, sent: Sequence[Sent]) -> list[Seen]:
         """Wait for the verdicts of files, and return them in the files' order."""
         until = time.monotonic() + _PATIENCE + len(sent)
+        known = -1
         while True:
-            found = self._verdicts()
-            rows = [found.get(one.series) or found.get(one.object_) for one in sent]
-            if all(row is not None for row in rows):
+            now = self._count()
+            if now != known:  # reading every verdict is dear: only where there is a new one
+                known, found = now, self._verdicts()
+                rows = [found.get(one.series) or found.get(one.object_) for one in sent]
+                missing = sum(row is None for row in rows)
+            if not missing:
                 return [row for row in rows if row is not None]
             if time.monotonic() > until:
-                missing = sum(row is None for row in rows)
                 raise SpecError(f"the guard judged all but {missing} of {len(sent)} files: see {self.home.root}")
             time.sleep(_LOOK)
 
@@ -165,16 +168,16 @@ class Guard:
                 decide(self._opened(), one.verdict, SECOND, "radiologist", action, "case study", label)
         return overridden
 
-    def drained(self) -> bool:
-        """Wait until nothing is left to deliver; False where something still is."""
+    def drained(self) -> None:
+        """Wait until nothing is left to deliver; raises SpecError where something still is after three minutes."""
         until = time.monotonic() + _PATIENCE
         while time.monotonic() < until:
             waiting = select(func.count()).select_from(outbox).where(outbox.c.state == "waiting")
             with self._opened().engine.connect() as connection:
                 if not connection.execute(waiting).scalar_one():
-                    return True
+                    return
             time.sleep(_LOOK)
-        return False
+        raise SpecError(f"the guard has not delivered everything to the archive: see {self.home.root / 'guard.log'}")
 
     def memory(self) -> dict[str, float]:
         """Return resident memory in MiB: of the guard's own process and of its workers (shared pages count in both)."""
@@ -189,6 +192,10 @@ class Guard:
 
     def _hand_in(self, part: Sequence[Sent]) -> None:
         send({one.object_ + ".dcm": one.content for one in part}, self._sent, f"127.0.0.1:{self.dicom}", "TITER")
+
+    def _count(self) -> int:
+        with self._opened().engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(verdicts)).scalar_one())
 
     def _verdicts(self) -> Mapping[str, Seen]:
         """Return the verdict of each series, and of each file that was blocked, by UID; the latest one stands."""

@@ -62,7 +62,7 @@ def beside(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("accuracy under BIM after adversarial training", "85.1 %", both(hard, "accuracy")),
         ("missed tumours after adversarial training", "-33 %", f"{both(off, 'fnr')}; then {both(hard, 'fnr')}"),
         ("model size", "+27 %", _ratio(watched["size_bytes"], off["size_bytes"])),
-        ("latency", "1.8x", _times(watched["latency_ms"]["p50"], off["latency_ms"]["p50"])),
+        ("latency", "1.8x", _times(watched["judging_ms"]["p50"], off["judging_ms"]["p50"])),
         ("memory, guard and worker", "+35 %", _ratio(_memory(watched), _memory(off))),
         ("clean accuracy lost to feature masking", "4 to 6 % (precision)", _masking(results)),
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def _ratio(after: float, before: float) -> str:
 
 
 def _times(after: float, before: float) -> str:
-    return f"{after / before:.2f}x (guard with every layer beside guard with none)"
+    return f"{after / before:.2f}x (judging with every layer beside judging with none)"
 
 
 def _masking(results: Mapping[str, Any]) -> str:

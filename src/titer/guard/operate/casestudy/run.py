@@ -22,16 +22,18 @@ from titer.guard.judge.inputs import image_row
 from titer.guard.judge.models import load
 from titer.guard.operate.casestudy.attacker import struck
 from titer.guard.operate.casestudy.files import Sent, files
-from titer.guard.operate.casestudy.hospital import Guard, Seen, archived
+from titer.guard.operate.casestudy.hospital import MODEL, Guard, Seen, archived
 from titer.guard.operate.casestudy.measure import Reading, figures, latency, reviewed
 from titer.guard.operate.casestudy.models import Cohort, cohort, trained, write_bundle
 from titer.guard.operate.casestudy.plan import ADAPTIVE, READER, STAGES, STRIKES, Settings, Stage, Strike, check
 from titer.guard.operate.casestudy.report import write
+from titer.guard.operate.casestudy.timing import Timed, timed
 from titer.guard.operate.orthanc import Orthanc
 from titer.guard.operate.studies import send
 
 CLEAN = "clean"
 _PROBES = 20
+_TIMED = 60
 Say = Callable[[str], None]
 
 
@@ -71,6 +73,7 @@ def casestudy(settings: Settings, say: Say) -> Path:
         rows = [_bare(study)]
         for stage in STAGES:
             rows += _staged(study, stage)
+    _time(study, rows)
     results = _results(study, rows, time.monotonic() - began)
     report = settings.folder / "report"
     report.mkdir()
@@ -101,7 +104,7 @@ def _bare(study: Study) -> dict[str, Any]:
         "name": "bare model, no guard",
         "measured": "images read back from the archive",
         "conditions": {CLEAN: figures(readings)},
-        "latency_ms": latency(seconds),
+        "judging_ms": latency(seconds),
         "memory_mib": {"guard": None, "worker": None},
         "size_bytes": size,
     }
@@ -110,7 +113,7 @@ def _bare(study: Study) -> dict[str, Any]:
 def _staged(study: Study, stage: Stage) -> list[dict[str, Any]]:
     """Run one guard, and return its row; behind the monitors those of review and masking as well."""
     study.say(f"stage {STAGES.index(stage) + 1}: {stage.name}")
-    folder = study.settings.folder / f"stage-{STAGES.index(stage) + 1}"
+    folder = _folder(study, stage)
     pairs = (study.models, study.cohort, study.settings)
     guard = Guard(folder, stage.name, stage.layers, study.archive, lambda path: write_bundle(path, stage, *pairs))
     strikes = [*STRIKES, *([ADAPTIVE] if stage.monitors else [])]
@@ -119,7 +122,8 @@ def _staged(study: Study, stage: Stage) -> list[dict[str, Any]]:
     before = archived(study.archive, "SR")
     with guard:
         probes = files(images[CLEAN][:_PROBES], f"{stage.name} probe", study.settings.seed)
-        times = [one.seconds for one in guard.send_one_by_one(probes) if one.seconds is not None]
+        # The first one waits for what is imported and loaded once.
+        times = [one.seconds for one in guard.send_one_by_one(probes)[1:] if one.seconds is not None]
         seen = {label: guard.send(_files(study, stage, label, x)) for label, x in images.items()}
         memory = guard.memory()
         guard.drained()
@@ -134,6 +138,28 @@ def _staged(study: Study, stage: Stage) -> list[dict[str, Any]]:
         guard.drained()
         reviews = {"overrides": overrides, "results_in_archive": archived(study.archive, "SR") - before}
     return [row, *_reviewed(study, seen, reviews), _masked(study, seen, images)]
+
+
+def _time(study: Study, rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each stage's row what judging takes, all stages asked in turn."""
+    study.say("timing")
+    folder = study.settings.folder
+    paths = sorted((folder / "bare" / "sent").iterdir())[:_TIMED]
+    stages = [
+        Timed(
+            bundle=_folder(study, stage) / "models" / MODEL,
+            checks="checks" in stage.layers,
+            detect="detectors" in stage.layers,
+        )
+        for stage in STAGES
+    ]
+    named = {row["name"]: row for row in rows}
+    for stage, seconds in zip(STAGES, timed(stages, paths), strict=True):
+        named[stage.name]["judging_ms"] = latency(seconds)
+
+
+def _folder(study: Study, stage: Stage) -> Path:
+    return study.settings.folder / f"stage-{STAGES.index(stage) + 1}"
 
 
 def _struck(study: Study, stage: Stage, bundle: Path, strike: Strike) -> Tensor:
