@@ -9,6 +9,10 @@ from shutil import which
 
 import pytest
 
+from titer.core.errors import SpecError
+from titer.guard.operate.casestudy.plan import Settings
+from titer.guard.operate.casestudy.run import casestudy
+
 TITER = (sys.executable, "-m", "titer.cli.main", "guard", "casestudy")
 
 
@@ -51,11 +55,14 @@ def test_a_folder_that_is_not_empty_is_one_line_and_status_2(tmp_path: Path) -> 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_data_that_are_not_there_are_one_line_and_status_2(tmp_path: Path) -> None:
-    elsewhere = {**os.environ, "TITER_DATA": str(tmp_path / "none"), "TITER_CACHE": str(tmp_path / "cache")}
-    done = subprocess.run(
-        [*TITER, str(tmp_path / "case")], capture_output=True, text=True, timeout=300, check=False, env=elsewhere
-    )
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_data_that_are_not_there_are_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(_spec: object) -> None:
+        raise SpecError("brain_mri/brain_tumor_4class_index.csv is not on this machine")
+
+    monkeypatch.setattr("titer.guard.operate.casestudy.models.load_data", absent)
+    monkeypatch.setattr("titer.guard.operate.casestudy.plan.which", lambda *_, **__: "/bin/true")
+    with pytest.raises(SpecError, match="is not on this machine"):
+        casestudy(Settings(folder=tmp_path / "case"), lambda _: None)
     assert not (tmp_path / "case").exists()
