@@ -187,6 +187,31 @@ def demo(
 
 
 @guard.command()
+def casestudy(
+    folder: Annotated[Path, typer.Argument(help="An empty or a new folder.")],
+    images: Annotated[int, typer.Option("--images", help="Images sent in each condition.")] = 80,
+    epochs: Annotated[int, typer.Option("--epochs", help="Passes of training.")] = 20,
+    side: Annotated[int, typer.Option("--side", help="Height and width of the images in pixels.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", help="Of split, training and attacks.")] = 2026,
+    workers: Annotated[int, typer.Option("--workers", help="Threads of training and attacks.")] = 1,
+) -> None:
+    """Attack a virtual hospital (DCMTK, guard, Orthanc, model), layer after layer, and write a report."""
+    import json
+    import signal
+
+    from titer.guard.operate.casestudy.plan import Settings
+    from titer.guard.operate.casestudy.report import lines
+    from titer.guard.operate.casestudy.run import casestudy as study
+
+    settings = Settings(folder=folder, images=images, epochs=epochs, side=side, seed=seed, workers=workers)
+    for name in (signal.SIGINT, signal.SIGTERM):  # either ends the guard and the archive that it started
+        signal.signal(name, signal.default_int_handler)
+    report = study(settings, typer.echo)
+    results = json.loads(report.with_name("results.json").read_text(encoding="utf-8"))
+    typer.echo("\n".join([*lines(results), f"report: {report}"]))
+
+
+@guard.command()
 def run(folder: Folder) -> None:
     """Run a guard until Ctrl-C."""
     from titer.guard.home import Home
