@@ -14,7 +14,7 @@ from titer.core.record import Samples
 from titer.guard.checks.instance import check_instance
 from titer.guard.checks.past import NoPast
 from titer.guard.judge.bundle import InputPart
-from titer.guard.judge.inputs import image_row
+from titer.guard.judge.inputs import image_rows
 from titer.guard.operate.casestudy.attacker import Endless, whole
 from titer.guard.operate.casestudy.files import files
 from titer.guard.operate.casestudy.measure import Reading, figures, latency, reviewed
@@ -77,7 +77,7 @@ def test_the_model_reads_exactly_the_grey_levels_that_were_sent() -> None:
     images = _images(side=32)
     contract = InputPart(kind="image", shape=(1, 32, 32), unit="grey levels", value_range=(0.0, 255.0))
     for image, one in zip(images, files(images, "clean", 1), strict=True):
-        np.testing.assert_allclose(image_row(one.content, contract)[0].numpy(), image.numpy(), atol=1e-3)
+        np.testing.assert_allclose(image_rows(one.content, contract, 1)[0][0].numpy(), image.numpy(), atol=1e-3)
 
 
 def test_no_two_conditions_or_images_share_a_uid() -> None:

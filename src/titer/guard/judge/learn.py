@@ -14,7 +14,7 @@ from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
 from titer.guard.deliver.permit import RELEASED
 from titer.guard.judge.instances import route_named
-from titer.guard.judge.layers import layers_of
+from titer.guard.judge.layers import layers_of, level_of
 from titer.guard.judge.order import series_digest
 from titer.guard.judge.parts import Parts
 from titer.guard.judge.subject import images_of
@@ -69,7 +69,8 @@ def accepted(context: Context, parts: Parts, verdict_id: int, account: str) -> N
 def _teaches(context: Context, connection: Connection, row: Any) -> bool:
     route = route_named(context, row.route)
     asked = row.subject_kind == "series" and row.outcome == str(Outcome.FLAG) and row.state == "accepted"
-    return asked and route is not None and "checks" in layers_of(connection, route)
+    level = level_of(connection, context.settings)
+    return asked and route is not None and "checks" in layers_of(connection, route, level)
 
 
 def _taught_before(connection: Connection, verdict_id: int) -> bool:

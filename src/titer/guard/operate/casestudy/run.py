@@ -18,7 +18,7 @@ from titer.core.model import Model
 from titer.core.plugins import make_explainer
 from titer.core.randomness import generator
 from titer.engine.saliency import cosine
-from titer.guard.judge.inputs import image_row
+from titer.guard.judge.inputs import image_rows
 from titer.guard.judge.models import load
 from titer.guard.operate.casestudy.attacker import struck
 from titer.guard.operate.casestudy.files import Sent, files
@@ -96,7 +96,7 @@ def _bare(study: Study) -> dict[str, Any]:
         content = study.archive.file(one.object_)
         began = time.perf_counter()
         with torch.no_grad():
-            logits = loaded.model.logits(image_row(content, loaded.pinned.bundle.input))
+            logits = loaded.model.logits(image_rows(content, loaded.pinned.bundle.input, 1)[0])
         seconds.append(time.perf_counter() - began)
         readings.append(Reading(truth=truth, said=int(logits.argmax())))
     size = _size(folder / "bundle")
