@@ -153,8 +153,8 @@ def _network(
             # Normalised after the mean, as a word that says little has a short vector and must keep its small say; over
             # the batch, as what all notes have in common would fill a note's own norm.
             read, said = ((part * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True) for part in (h, vectors))
-            logits: Tensor = self.answer(self.drop(self.norm(read)))
-            logits = logits + self.answer_of_words(self.drop(self.norm_of_words(said)))
+            read, said = self.drop(self.norm(read)), self.drop(self.norm_of_words(said))
+            logits: Tensor = self.answer(read) + self.answer_of_words(said)
             return logits
 
     return NoteTransformer()
