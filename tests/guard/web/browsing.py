@@ -24,7 +24,6 @@ SHOTS = os.environ.get("TITER_SCREENSHOTS")
 PALE = """() => {
   const rgb = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
   const linear = (v) => v <= 10.3148 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
-  const linear = (v) => v <= 10.3148 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
   const lum = (c) => { const [r, g, b] = c.map(linear); return .2126 * r + .7152 * g + .0722 * b; };
   const ground = (e) => { for (let at = e; at; at = at.parentElement) {
     const c = rgb(getComputedStyle(at).backgroundColor);
