@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from titer.report.drawings import drawing
 from titer.report.drawings.expression import _profile
 from titer.report.examples import Example
+from titer.report.study import Threat
+from titer.report.wording import change_words
 
 GENES = 30
 
@@ -63,3 +66,14 @@ def test_a_pair_without_a_change_says_so() -> None:
     found = drawing(example(0), 0)
     assert found is not None
     assert found.note == "No gene was changed."
+
+
+def test_methylation_is_drawn_as_profiles_are() -> None:
+    one = example(20, what="CpG site", value="beta")
+    found = drawing(replace(one, meta=one.meta | {"kind": "methylation"}), 0)
+    assert found is not None
+    assert "CpG site" in found.markup
+    assert (
+        change_words(Threat("l0", "l0", "l0", 20, "values", "gradient", "any-error", ()), "methylation")
+        == "changes to at most 20 CpG sites"
+    )

@@ -111,3 +111,15 @@ def test_cells_with_one_reason_are_told_once(copy: Any) -> None:
         "Failed (6 cells): jsma under l0 0, l0 1 and l0 2. Reason: no answer in 30 s."
         in (read_page(folder).sections["summary"])
     )
+
+
+def test_an_ensemble_shows_no_budget_that_only_one_of_its_members_keeps(copy: Any) -> None:
+    folder = copy("brain")
+
+    def change(manifest: Any) -> None:
+        square = next(one for one in manifest["attacks"] if one["label"] == "square")
+        square["spec"] = {"name": "worst-case", "attacks": [{"name": "square", "queries": 400}], "queries": 250}
+
+    change_json(folder / "manifest.json", change)
+    build(folder)
+    assert {row["budget"] for row in read_data(folder)["queries"] if row["attack"] == "square"} == {None}

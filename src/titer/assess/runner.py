@@ -203,7 +203,7 @@ def _reports(data: ClinicalData, *reported: torch.Tensor) -> dict[str, np.ndarra
 
 def _spread(data: ClinicalData, train: Samples) -> list[float] | None:
     """Return the standard deviation of each feature, in whose units the report shows a change."""
-    return train.x.std(dim=0).tolist() if data.kind in ("table", "expression") else None
+    return train.x.std(dim=0).tolist() if data.kind in ("table", "expression", "methylation") else None
 
 
 def _written(data: ClinicalData, clean: torch.Tensor, adversarial: torch.Tensor) -> dict[str, list[Any]] | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from titer.core.outputs import Output
     from titer.core.threat import Region
 
-Kind = Literal["image", "table", "signal", "expression", "variants", "text"]
+Kind = Literal["image", "table", "signal", "expression", "methylation", "variants", "text"]
 """What a row is to those who read the report: it decides how examples are drawn and what its values are called."""
 
 

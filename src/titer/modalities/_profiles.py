@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from titer.core.errors import SpecError
-from titer.core.record import ClinicalData
+from titer.core.record import ClinicalData, Kind
 from titer.core.threat import Region
 from titer.modalities._checks import check_classes, checked, listed, positive_class
 from titer.modalities._cohort import Cohort, Reading, cohort, drawing, seen_range
@@ -55,6 +55,7 @@ class Measured:
     value: str
     units: Mapping[str, float | Literal["sd"]]
     domain: tuple[Region, ...]
+    kind: Kind = "expression"
     value_range: tuple[float, float] | None = None
     blocks: Mapping[str, str] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ def clinical(whole: Cohort, about: About, measured: Measured) -> ClinicalData:
         ClinicalData(
             name=about.name,
             title=about.title,
-            kind="expression",
+            kind=measured.kind,
             source=about.source,
             licence=about.licence,
             classes=whole.classes,

@@ -29,6 +29,7 @@ _BETA = Measured(
     value="beta",
     units={"beta": 1.0, "sd": "sd"},
     domain=(Box(low=_RANGE[0], high=_RANGE[1], text="each beta value is in [0, 1]"),),
+    kind="methylation",
     value_range=_RANGE,
 )
 

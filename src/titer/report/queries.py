@@ -23,7 +23,7 @@ class QueryRow:
         attack: label of the attack.
         threat: label of the threat.
         access: the least that the attack needs to see, or, where the run does not say, what the threat lets it see.
-        budget: queries that the plan allows for a row; None where it sets no limit of that name.
+        budget: queries that the plan allows for a row; None where it sets no limit of that name, and for an ensemble.
         spent: most queries that were spent on one row.
         median: median queries to success, over rows that were right when clean and fell.
         success: share of the rows that were right when clean and fell.
@@ -90,6 +90,6 @@ def _row(study: Study, numbers: Numbers, key: tuple[str, str, str, str], spent: 
 
 
 def _budget(spec: Any) -> int | None:
-    if not isinstance(spec, Mapping):
+    if not isinstance(spec, Mapping) or "attacks" in spec:  # an ensemble: the budget is one member's, not the whole's
         return None
     return next((int(spec[key]) for key in _BUDGET_KEYS if isinstance(spec.get(key), int)), None)

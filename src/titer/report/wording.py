@@ -37,6 +37,7 @@ _NAMES = {
     "table": ("measured value", "measured values"),
     "signal": ("sample", "samples"),
     "expression": ("gene", "genes"),
+    "methylation": ("CpG site", "CpG sites"),
     "variants": ("site", "sites"),
     "text": ("word", "words"),
 }
