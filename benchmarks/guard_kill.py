@@ -1,6 +1,8 @@
 """Kill -9 at eight points of an object's way through a whole guard; exit status 1 where something was lost or doubled.
 
-    python benchmarks/guard_kill.py [--times 20] [--points journal "before mark" ...]
+    python benchmarks/guard_kill.py                              run the points that are left, then print the table
+    python benchmarks/guard_kill.py --only "journal,before mark" these points alone
+    python benchmarks/guard_kill.py --times 2                    fewer kills at each point
 
 Receiver, judge with the demo model, deliverer and keeper run in one process, with Orthanc behind them. It ends itself
 by SIGKILL when an object comes to the point for the n-th time, n from 1 to 4: with the delivery's points the fourth
@@ -8,32 +10,40 @@ item of a study is the report on it. A modality sends a study of three radiograp
 sends again all of a study that was not acknowledged whole, as modalities do. After the last kill the guard runs until
 nothing waits.
 
+Each guard, and each worker of its model, is a process of its own, forked from a server that has imported their modules
+and nothing else: to import torch anew, twice for each kill, took most of the CPU time.
+
 | column | is |
 |---|---|
 | lost | objects acknowledged that are neither in Orthanc nor kept as blocked |
 | without a verdict | reports in Orthanc of a study without a released verdict, and series without any verdict |
 | doubled | objects twice in the database or in Orthanc, and reports beyond one a verdict |
+
+The table is written after every point (`--table`). What was found is kept in `--work`, and a point whose kills stand
+there is not run again unless the code of the guard has changed since.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from guard_rig import SETTINGS, Studies, archived, free_ports, send, sop_uid
+from guard_victim import PATIENCE, TESTS, guard
 from sqlalchemy import Engine, func, select
 
+from titer.assess.manifest import hardware
 from titer.guard.audit.verify import verified
-from titer.guard.context import Context, opened
 from titer.guard.home import Home
 from titer.guard.judge.demo import demo_bundle
 from titer.guard.operate.orthanc import Orthanc
@@ -43,79 +53,67 @@ from titer.guard.settings import load
 from titer.guard.store.database import connect
 from titer.guard.store.tables import objects, outbox, series, verdicts
 
-TESTS = Path(__file__).resolve().parent.parent / "tests" / "guard"
-sys.path[:0] = [str(TESTS / "receive"), str(TESTS / "deliver")]
+HERE = Path(__file__).resolve().parent
+GUARD = HERE.parent / "src" / "titer" / "guard"
 RECEIVING = ("part", "fsync", "rename", "journal", "ack")
 DELIVERING = ("before send", "before mark", "after mark")
 POINTS = (*RECEIVING, *DELIVERING)
 NEVER = "none"
-PATIENCE = 120.0
+COLUMNS = ("killed at", "times", "lost", "without a verdict", "doubled", "acknowledged in all", "seconds")
 
 
-def victim(folder: Path, point: str, number: int) -> None:
-    """Be the guard, until it dies at a point or is told to stop."""
-    from delivery_victim import dying
-    from dicom_victim import Fault
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What became of the kills at one point; `code` is the digest of the guard that was killed."""
 
-    import titer.guard.deliver.component as deliver
-    from titer.guard.judge.component import Judge
-    from titer.guard.operate.keeper import Keeper
-    from titer.guard.receive.component import Receiver
-    from titer.guard.service import Service
+    point: str
+    code: str
+    times: int
+    deaths: int
+    lost: int
+    without: int
+    doubled: int
+    acknowledged: int
+    seconds: float
+    problems: tuple[str, ...]
 
-    fault = Fault(point, number)
-    deliver.Worker = dying(fault)  # type: ignore[misc]
-    home = Home(folder)
-    context: Context = opened(home, load(home))
-    makers = (Keeper, deliver.Deliverer, Judge, partial(Receiver, faults=fault))
-    service = Service(context, makers)
-    service.start()
-    print("ready", flush=True)
-    signal.sigwait({signal.SIGTERM})
-    service.stop()
-    context.close()
+    def line(self) -> str:
+        """Return its line of the table."""
+        figures = (self.deaths, self.lost, self.without, self.doubled, self.acknowledged, round(self.seconds))
+        return f"| {self.point} | {' | '.join(map(str, figures))} |"
 
-
-@contextmanager
-def guard(home: Home, point: str, number: int = 1) -> Iterator[subprocess.Popen[str]]:
-    """Run a guard that dies at a point."""
-    command = [sys.executable, __file__, "--victim", str(home.root), point, str(number)]
-    with (
-        (home.root / "log.txt").open("a") as log,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-    ):
-        try:
-            assert process.stdout is not None
-            process.stdout.readline()  # it says that it is ready, or died while it took up what was left
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            process.wait(120)
+    def harm(self) -> list[str]:
+        """Return what is wrong."""
+        counts = {"lost": self.lost, "without a verdict": self.without, "doubled": self.doubled}
+        return [
+            *(f"{self.point}: {count} {name}" for name, count in counts.items() if count),
+            *(f"{self.point}: {problem}" for problem in self.problems),
+            *([f"{self.point}: died {self.deaths} of {self.times} times"] * (self.deaths != self.times)),
+        ]
 
 
 def killed(home: Home, port: int, point: str, times: int, studies: Studies) -> tuple[int, set[str]]:
     """Kill it `times` times; returns how often it died of it, and what was acknowledged."""
     deaths, acknowledged, left = 0, set(), list[bytes]()
     for turn in range(times):
+        began = time.monotonic()
         with guard(home, point, 1 + turn % 4) as process:
-            end = time.monotonic() + PATIENCE
-            while process.poll() is None and time.monotonic() < end:
+            started = time.monotonic()
+            while process.is_alive() and time.monotonic() < started + PATIENCE:
                 files = left or studies.one()
                 answers: dict[str, int] = {}
                 send(port, files, "CR1", answers, [])
                 acknowledged |= {uid for uid, status in answers.items() if status == 0}
                 left = [] if all(answers.get(sop_uid(one)) == 0 for one in files) else files
-                _wait(process, 6.0 if point in DELIVERING else 0.3)
-            deaths += process.poll() == -signal.SIGKILL
+                process.join(6.0 if point in DELIVERING else 0.3)
+            deaths += process.exitcode == -signal.SIGKILL
+        seconds = (started - began, time.monotonic() - started)
+        _say(f"{point}: kill {turn + 1} of {times}, ready after {seconds[0]:.1f} s, dead {seconds[1]:.1f} s later")
     return deaths, acknowledged
 
 
-def _wait(process: subprocess.Popen[str], seconds: float) -> None:
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        return
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
 
 
 def settled(home: Home, engine: Engine) -> bool:
@@ -129,7 +127,7 @@ def settled(home: Home, engine: Engine) -> bool:
             with engine.connect() as connection:
                 if not any(connection.scalar(one) for one in (undecided, open_, waiting)):
                     return True
-            time.sleep(0.5)
+            time.sleep(0.2)
     return False
 
 
@@ -152,10 +150,9 @@ def counted(engine: Engine, archive: Orthanc, acknowledged: set[str]) -> tuple[i
     return len(acknowledged - set(images) - kept), without, doubled
 
 
-def one_point(point: str, times: int, folder: Path, archive: Orthanc, model: Path, studies: Studies) -> list[str]:
-    """Kill at one point; prints its line, and returns what is wrong."""
-    import shutil
-
+def one_point(point: str, times: int, folder: Path, archive: Orthanc, model: Path, studies: Studies) -> Found:
+    """Kill at one point, and count."""
+    began = time.monotonic()
     dicom, web = free_ports(2)
     home = Home(folder / point.replace(" ", "-"))
     settings = SETTINGS.format(dicom=dicom, web=web, archive=archive.address)
@@ -164,43 +161,98 @@ def one_point(point: str, times: int, folder: Path, archive: Orthanc, model: Pat
     try:
         deaths, acknowledged = killed(home, dicom, point, times, studies)
         done = settled(home, engine)
-        wrong = counted(engine, archive, acknowledged)
+        lost, without, doubled = counted(engine, archive, acknowledged)
     finally:
         engine.dispose()
-    problems = verified(home)[1]
-    print(f"| {point} | {deaths} | {' | '.join(map(str, wrong))} | {len(acknowledged)} |", flush=True)
-    names = ("lost", "without a verdict", "doubled")
-    return [
-        *(f"{point}: {count} {name}" for count, name in zip(wrong, names, strict=True) if count),
-        *(f"{point}: {problem}" for problem in problems),
-        *([f"{point}: died {deaths} of {times} times"] * (deaths != times)),
-        *([f"{point}: something still waits"] * (not done)),
-    ]
+    problems = (*verified(home)[1], *(() if done else ("something still waits",)))
+    return Found(
+        point=point,
+        code=code(),
+        times=times,
+        deaths=deaths,
+        lost=lost,
+        without=without,
+        doubled=doubled,
+        acknowledged=len(acknowledged),
+        seconds=time.monotonic() - began,
+        problems=problems,
+    )
 
 
-def main() -> int:
-    """Print the table; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--points", nargs="+", choices=POINTS, default=POINTS)
-    parser.add_argument("--victim", nargs=3)
-    given = parser.parse_args()
-    if given.victim:
-        victim(Path(given.victim[0]), given.victim[1], int(given.victim[2]))
-        return 0
-    print("| killed at | times | lost | without a verdict | doubled | acknowledged in all |\n|---|---|---|---|---|---|")
-    wrong: list[str] = []
+def code() -> str:
+    """Return the digest of the guard's files and of what kills it."""
+    found = hashlib.sha256()
+    mine = [Path(__file__), HERE / "guard_rig.py", HERE / "guard_victim.py", *TESTS.glob("*/*_victim.py")]
+    for path in sorted([*GUARD.rglob("*.py"), *mine]):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
+
+
+def kept(work: Path, times: int) -> dict[str, Found]:
+    """Return what was found at each point with so many kills of this very code."""
+    made = {}
+    for point in POINTS:
+        path = _place(work, point)
+        if path.is_file():
+            values = json.loads(path.read_text())
+            found = Found(**values | {"problems": tuple(values["problems"])})
+            if (found.code, found.times) == (code(), times):
+                made[point] = found
+    return made
+
+
+def _place(work: Path, point: str) -> Path:
+    return work / f"{point.replace(' ', '-')}.json"
+
+
+def table(done: dict[str, Found], times: int) -> str:
+    """Return the page."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---|" * len(COLUMNS)]
+    lines += [done[point].line() if point in done else f"| {point} | not run" + " |" * 6 for point in POINTS]
+    harm = "; ".join(wrong for found in done.values() for wrong in found.harm()) or "none"
+    return (
+        "# Kill -9 at eight points of the flow\n\n"
+        f"Printed by `python benchmarks/guard_kill.py --times {times}`. Machine: {json.dumps(hardware('cpu'))}.\n"
+        "Columns: see the file itself. Seconds are those of all kills, and of the run that takes up what they left.\n\n"
+        + "\n".join(lines)
+        + f"\n\nharm: {harm}\n"
+    )
+
+
+def run(points: list[str], given: argparse.Namespace) -> None:
+    """Kill at each of the points, and keep what was found after each."""
+    given.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         folder, studies = Path(name), Studies(int(time.time()), templates=2)
         demo_bundle(folder / "model")
-        for number, point in enumerate(given.points):
+        for number, point in enumerate(points):
             archive = Orthanc(folder / f"archive-{number}").start()  # its own: what it holds is this guard's
             try:
-                wrong += one_point(point, given.times, folder, archive, folder / "model", studies)
+                found = one_point(point, given.times, folder, archive, folder / "model", studies)
             finally:
                 archive.stop()
-    print(f"\nharm: {'; '.join(wrong) or 'none'}")
-    return bool(wrong)
+            _place(given.work, point).write_text(json.dumps(asdict(found)))
+            given.table.write_text(table(kept(given.work, given.times), given.times))
+
+
+def main() -> int:
+    """Run what is left and print the table; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--only", default="", help="names of points, with commas between them")
+    parser.add_argument("--work", type=Path, default=HERE.parent / ".cache" / "bench-guard-kill")
+    page = HERE / "results" / f"{datetime.now(UTC):%Y-%m-%d}-guard-kill.md"
+    parser.add_argument("--table", type=Path, default=page, help="the file that is written")
+    given = parser.parse_args()
+    only = [one.strip() for one in given.only.split(",") if one.strip()] or list(POINTS)
+    if set(only) - set(POINTS):
+        raise SystemExit(f"--only = {given.only!r}: allowed are {', '.join(POINTS)}")
+    left = [point for point in only if point not in kept(given.work, given.times)]
+    if left:
+        run(left, given)
+    done = kept(given.work, given.times)
+    print(table(done, given.times))
+    return any(found.harm() for found in done.values())
 
 
 if __name__ == "__main__":

@@ -120,9 +120,11 @@ def send(port: int, files: Sequence[bytes], calling: str, answers: dict[str, int
             answer = link.send_c_store(one)
         except (RuntimeError, ValueError):  # the association ended meanwhile
             return
-        if "Status" in answer:
-            waits.append(time.perf_counter() - began)
-            answers[sop_uid(content)] = int(answer.Status)
+        if "Status" not in answer:  # the peer is gone; the link may say for a moment that it stands, and wait for 30 s
+            link.abort()
+            return
+        waits.append(time.perf_counter() - began)
+        answers[sop_uid(content)] = int(answer.Status)
     if link.is_established:
         link.release()
 

@@ -50,6 +50,14 @@ def slow(_folder):
     return _opener(handle)
 
 
+def late(_folder):
+    def handle(asks):
+        time.sleep(0.5)
+        return [fine(ask) for ask in asks]
+
+    return _opener(handle)
+
+
 def crashing(_folder):
     def handle(_asks):
         os.kill(os.getpid(), signal.SIGSEGV)

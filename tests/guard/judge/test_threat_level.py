@@ -77,6 +77,15 @@ def test_a_route_chooses_its_layers_by_level_and_a_switch_stands_above_both(guar
     switch(context, "chest", "detectors", on=False, account="ada")
     with context.engine.connect() as connection:
         assert layers_of(connection, route, "high") == {"checks"}
+    switch(context, "chest", "detectors", on=None, account="ada")
+    with context.engine.connect() as connection:
+        assert layers_of(connection, route, "high") == {"checks", "detectors"}
+
+
+@pytest.mark.parametrize(("route", "layer"), [("knee", "detectors"), ("chest", "roof")])
+def test_a_route_or_layer_that_is_none_is_not_switched(guard, route: str, layer: str) -> None:
+    with pytest.raises(SpecError, match="allowed"):
+        switch(guard(), route, layer, on=False, account="ada")
 
 
 def test_every_verdict_above_the_normal_level_says_so() -> None:

@@ -1,5 +1,6 @@
 """The worker answers, dies, hangs and starves without taking the guard with it."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import pytest
 from tests.guard.judge import faults
 
 from titer.guard.judge.messages import Ask, WorkerFailed
+from titer.guard.judge.runtime import serve
 from titer.guard.judge.worker import Worker
 from titer.guard.settings import JudgeSettings
 
@@ -89,6 +91,22 @@ def test_a_process_killed_in_the_middle_of_a_question_fails_that_one_and_answers
     while idle.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
     assert another.ask(Ask(rows=ROWS))[0].inputs == 1
+
+
+@pytest.mark.parametrize("when", ["before it says that it is ready", "before it answers"])
+def test_a_worker_whose_guard_was_killed_ends_without_a_traceback(capfd, when):
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(theirs, faults.late, Path("nowhere"), 512))
+    process.start()
+    theirs.close()
+    if when == "before it answers":
+        assert b"facts" in ours.recv_bytes()
+        ours.send([Ask(rows=ROWS)])
+    ours.close()
+    process.join()
+    assert capfd.readouterr().err == ""
+    assert process.exitcode == 0
 
 
 def test_one_poisonous_input_does_not_fail_its_neighbours(worker):

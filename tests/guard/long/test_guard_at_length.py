@@ -37,7 +37,13 @@ def test_a_short_soak_loses_nothing_and_leaves_a_whole_chain() -> None:
 
 
 @pytest.mark.slow
-def test_kill_9_at_two_points_of_the_flow_loses_and_doubles_nothing() -> None:
-    done = _bench("guard_kill.py", "--times", "2", "--points", "journal", "before mark")
+def test_kill_9_at_two_points_of_the_flow_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    places = ("--work", str(tmp_path / "work"), "--table", str(tmp_path / "table.md"))
+    done = _bench("guard_kill.py", "--times", "2", "--only", "journal,before mark", *places)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("| 2 | 0 | 0 | 0 |") == 2
+    assert done.stderr.count("kill 2 of 2") == 2
+    assert (tmp_path / "table.md").read_text().strip() == done.stdout.strip()
+    again = _bench("guard_kill.py", "--times", "2", "--only", "journal", *places)
+    assert again.stdout == done.stdout, "what was found is kept"
+    assert "kill" not in again.stderr

@@ -50,15 +50,26 @@ def test_figures_of_a_part_without_tumours_have_no_sensitivity() -> None:
 
 
 def test_a_reader_who_is_always_right_corrects_what_was_held_and_nothing_else() -> None:
-    found = reviewed([Reading(truth=1, said=0, flagged=True), Reading(truth=1, said=0)], 4, skill=1.0, seed=1)
+    readings = [Reading(truth=1, said=0, flagged=True), Reading(truth=1, said=0)]
+    found = reviewed(readings, 4, skill=1.0, seed=1, condition="clean")
     assert [one.said for one in found] == [1, 0]
 
 
 def test_an_imperfect_reader_errs_on_what_the_model_had_right_too() -> None:
-    found = reviewed([Reading(truth=2, said=2, flagged=True)] * 2000, 4, skill=0.9, seed=1)
+    found = reviewed([Reading(truth=2, said=2, flagged=True)] * 2000, 4, skill=0.9, seed=1, condition="clean")
     wrong = [one.said for one in found if not one.right]
     assert 140 <= len(wrong) <= 260
     assert set(wrong) == {0, 1, 3}
+
+
+def test_an_imperfect_reader_errs_elsewhere_in_each_condition_and_there_again_when_it_is_repeated() -> None:
+    held = [Reading(truth=2, said=2, flagged=True)] * 2000
+    labels = ("clean", "FGSM 8/255", "clean")
+    first, other, again = (reviewed(held, 4, skill=0.9, seed=1, condition=label) for label in labels)
+    assert first == again
+    errors, others = ({place for place, one in enumerate(read) if not one.right} for read in (first, other))
+    # Independent draws share one error in ten of them (expected 20 of 200); one stream for all would share every one.
+    assert len(errors & others) < len(errors) / 3
 
 
 def test_latency_is_in_milliseconds() -> None:

@@ -45,10 +45,13 @@ MARKS = [
 
 
 class Judge:
-    """Decides as the judge does for the rows that the pages show; heat maps are of the seed's pattern."""
+    """Decides as the judge does for the rows that the pages show; heat maps are of a pattern for each method."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.mapped: list[tuple[str, int]] = []
+        """Method and slice of each heat map that was asked for."""
+        self.trouble = ""
 
     def decide(self, context: Context, number: int, account: str, _role: str, action: str, comment: str, label: Any):
         def write(connection: Connection) -> None:
@@ -63,13 +66,17 @@ class Judge:
 
         context.journal.write(write)
 
-    def heatmap(self, _context: Context, _number: int, index: int) -> Path:
+    def heatmap(self, _context: Context, _number: int, index: int, method: str = "gradcam") -> Path:
         from PIL import Image
 
+        self.mapped.append((method, index))
+        if self.trouble:
+            raise SpecError(self.trouble)
         y, x = np.mgrid[-1:1:96j, -1:1:96j]
         heat = np.exp(-(((x - 0.2) ** 2) + (y + 0.15) ** 2) / 0.06)
+        heat = np.kron(heat[::14, ::14], np.ones((14, 14)))[:96, :96] if method == "shap" else heat
         color = np.stack([255 * heat, 140 * heat**2, 30 * (1 - heat), 230 * heat], axis=-1)
-        path = self.folder / f"heat-{index}.png"
+        path = self.folder / f"heat-{method}-{index}.png"
         Image.fromarray(color.astype(np.uint8), "RGBA").save(path)
         return path
 

@@ -108,12 +108,17 @@ def events(context: Context) -> Callable[[], list[dict[str, Any]]]:
 
 
 @pytest.fixture
-def address(context: Context, tmp_path: Path) -> Iterator[str]:
+def judge(tmp_path: Path) -> Any:
+    """Stands in the judge's place behind the pages of `address`."""
     from tests.guard.web.browsing import Judge
 
+    return Judge(tmp_path)
+
+
+@pytest.fixture
+def address(context: Context, judge: Any) -> Iterator[str]:
     from titer.guard.web.component import Web
 
-    judge = Judge(tmp_path)
     listener = socket.create_server(("127.0.0.1", 0))
     app = make_app(context, decide=judge.decide, heatmap=judge.heatmap)
     web = Web(context, app=app, listener=listener)

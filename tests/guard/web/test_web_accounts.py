@@ -254,3 +254,35 @@ def test_an_admin_disables_enables_and_resets_accounts_but_not_their_own(context
     assert change("unlock").status_code == 200
     assert change("disable", "one-admin").status_code == 400
     assert change("disable", "nobody").status_code == 400
+
+
+def test_the_password_of_who_logs_in_by_oidc_or_of_a_service_is_neither_offered_for_reset_nor_reset(
+    context, client
+) -> None:
+    seed.person(context, "anna", "radiologist")
+    seed.person(context, "ct", "service")
+    name = context.journal.write(
+        lambda c: accounts.enter_federated(c, "bert", "radiologist", address=None, at=context.clock())
+    )
+    cookie = seed.cookie(context, name, "radiologist")
+    admin = client("admin")
+    rows = {one.split("<")[0]: one for one in admin.get("/accounts").text.split('<th scope="row">')[1:]}
+    offered = {one: "new password" in rows[one].split("</tr>")[0] for one in ("anna", "ct", "oidc:bert")}
+    assert offered == {"anna": True, "ct": False, "oidc:bert": False}
+    for who, why in ((name, "logs in by OIDC"), ("ct", "is a service")):
+        answer = admin.post("/accounts/change", data={"name": who, "what": "new password"})
+        assert answer.status_code == 400
+        said = answer.text.split('role="alert">')[1].split("<")[0]
+        assert f"{why} and has no password: allowed are accounts of people made here" in said
+        assert 'class="key"' not in answer.text, "no password is shown that opens nothing"
+        with context.engine.connect() as connection:
+            assert connection.execute(select(table.c.password).where(table.c.name == who)).scalar_one() is None
+    assert of_cookie(context, cookie) is not None, "a refused reset ends no session"
+
+
+def test_nobody_makes_an_account_whose_name_is_the_identity_provider_s(context, client) -> None:
+    answer = client("admin").post("/accounts", data={"name": "oidc:bert", "role": "admin"})
+    assert answer.status_code == 400
+    assert "identity provider" in answer.text
+    with context.engine.connect() as connection:
+        assert connection.execute(select(table.c.name).where(table.c.name == "oidc:bert")).first() is None

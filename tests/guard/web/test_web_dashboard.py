@@ -56,7 +56,12 @@ def test_an_admin_switches_a_layer_and_the_change_is_an_alert(context, client, e
     assert admin.post("/switches", data={"route": "all", "layer": "detectors", "on": "default"}).status_code == 303
     with context.engine.connect() as connection:
         assert connection.execute(select(switches)).first() is None
-    assert admin.post("/switches", data={"route": "none", "layer": "model", "on": "off"}).status_code == 400
+    assert events()[-1]["type"]["code"] == "110100"
+    told = {one["type"]: one["valueString"] for one in events()[-1]["entity"][0]["detail"]}
+    assert told == {"what": "layer switched", "route": "all", "layer": "detectors", "to": "default"}
+    refused = admin.post("/switches", data={"route": "none", "layer": "model", "on": "off"})
+    assert refused.status_code == 400
+    assert "allowed" in refused.text
     assert "Switch detectors" not in client("radiologist").get("/dashboard").text
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, delete, insert, select
 
-from titer.core.errors import SpecError, unknown
+from titer.core.errors import unknown
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
@@ -24,6 +24,7 @@ _PATIENCE: dict[ThreatLevel, tuple[float, float]] = {
 """How many budgets a question may wait before explanations are shed, and before detectors sample."""
 _RULE = "threat-level"
 _ROW = 1
+_SAID = {True: "on", False: "off", None: "default"}
 
 
 class Load(IntEnum):
@@ -121,8 +122,8 @@ def _known(level: str) -> ThreatLevel:
     raise unknown("threat level", level, THREAT_LEVELS)
 
 
-def switch(context: Context, route: str, layer: str, *, on: bool, account: str) -> None:
-    """Switch a layer of a route at run time; audited.
+def switch(context: Context, route: str, layer: str, *, on: bool | None, account: str) -> None:
+    """Switch a layer of a route at run time, None for what the settings say; audited, and off is an alert.
 
     Raises:
         SpecError: an unknown route or layer.
@@ -131,15 +132,15 @@ def switch(context: Context, route: str, layer: str, *, on: bool, account: str) 
     if route not in names:
         raise unknown("route", route, names)
     if layer not in LAYERS:
-        raise SpecError(f"layer = {layer!r} is not known: allowed are {', '.join(LAYERS)}")
+        raise unknown("layer", layer, LAYERS)
     at = context.clock()
-    event = audit_event(
-        Kind.APPLICATION, action="U", agent=account, at=at, detail={"route": route, "layer": layer, "on": str(on)}
-    )
+    detail = {"what": "layer switched", "route": route, "layer": layer, "to": _SAID[on]}
+    kind = Kind.SECURITY_ALERT if on is False else Kind.APPLICATION
 
     def step(connection: Connection) -> None:
         connection.execute(delete(switches).where(switches.c.route == route, switches.c.layer == layer))
-        connection.execute(insert(switches).values(route=route, layer=layer, on=on, account=account, at=at))
-        chain.append(connection, event, at)
+        if on is not None:
+            connection.execute(insert(switches).values(route=route, layer=layer, on=on, account=account, at=at))
+        chain.append(connection, audit_event(kind, action="U", agent=account, at=at, detail=detail), at)
 
     context.journal.write(step)

@@ -189,9 +189,17 @@ def _explained(loaded: Loaded, ask: Ask) -> Answer | str:
 
 
 def serve(connection: Connection, opener: Opener, folder: Path, memory_mib: int) -> None:
-    """Run the worker: load the bundle, then answer until the guard closes the connection."""
+    """Run the worker: load the bundle, then answer until the guard closes the connection, or is no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the guard, which ends this process itself
     torch.set_num_threads(1)
+    try:
+        _serve(connection, opener, folder, memory_mib)
+    except (EOFError, ConnectionError):
+        return  # a guard that was killed: nobody is left to tell, and the next one starts a worker of its own
+
+
+def _serve(connection: Connection, opener: Opener, folder: Path, memory_mib: int) -> None:
+    """Serve until the connection ends: EOFError between questions, ConnectionError where something was to be said."""
     try:
         facts, handler = opener(folder)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with a bundle is said, and nothing is answered
@@ -200,11 +208,7 @@ def serve(connection: Connection, opener: Opener, folder: Path, memory_mib: int)
     _limit(memory_mib)
     _send(connection, {"facts": asdict(facts)})
     while True:
-        try:
-            asks = connection.recv()
-        except EOFError:
-            return
-        _send(connection, _handled(handler, asks))
+        _send(connection, _handled(handler, connection.recv()))
 
 
 def _handled(handler: Handler, asks: Sequence[Ask]) -> list[dict[str, Any]]:

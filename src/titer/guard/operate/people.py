@@ -39,14 +39,8 @@ def reset(context: Context, name: str, password: str) -> None:
     encoded = passwords.hashed(password)
     at = context.clock()
 
-    def write(connection: Connection) -> None:
-        row = connection.execute(select(table.c.password).where(table.c.name == name)).first()
-        if row is not None and row.password is None:
-            raise SpecError(f"account = {name!r} has no password: allowed are accounts of people made here")
-        values = {"password": encoded, "must_change": True, "failures": 0, "locked_until": None}
-        accounts.change(connection, name, "account: new password", by=BY, at=at, **values)
-
-    context.journal.write(write)
+    values = {"failures": 0, "locked_until": None}
+    context.journal.write(lambda connection: accounts.renew(connection, name, encoded, by=BY, at=at, **values))
 
 
 def issue(context: Context, name: str, role: str, label: str, days: int) -> str:

@@ -39,7 +39,15 @@ class Login:
 
 
 def create(
-    connection: Connection, name: str, role: str, encoded: str | None, *, by: str, at: float, temporary: bool = True
+    connection: Connection,
+    name: str,
+    role: str,
+    encoded: str | None,
+    *,
+    by: str,
+    at: float,
+    temporary: bool = True,
+    federated: bool = False,
 ) -> None:
     """Make an account in the caller's transaction.
 
@@ -47,12 +55,15 @@ def create(
         encoded: its hashed password (`passwords.hashed`), made outside of the transaction as it takes long; None for a
             service or a federated account.
         temporary: whether its owner has to change the password at the first login, as who made it knows it.
+        federated: whether an identity provider vouches for it: these names alone begin with `FEDERATED`.
 
     Raises:
         SpecError: a name or role that is not allowed, or an account that exists.
     """
     if not _NAME.fullmatch(name):
         raise SpecError(f"account = {name!r}: allowed are 1 to 64 letters, digits and . _ @ : -")
+    if name.startswith(FEDERATED) and not federated:
+        raise SpecError(f"account = {name!r}: names that begin with {FEDERATED!r} are those of the identity provider")
     if role not in ROLES:
         raise unknown("role", role, ROLES)
     if encoded is not None and role not in PEOPLE:
@@ -71,6 +82,25 @@ def change(connection: Connection, name: str, what: str, *, by: str, at: float, 
         raise SpecError(f"account = {name!r} is not known")
     connection.execute(delete(sessions).where(sessions.c.account == name))
     note(connection, what, by=by, about=name, at=at)
+
+
+def local(name: str, password: str | None) -> bool:
+    """Whether an account has a password here to be reset: that of a person, and not an identity provider's."""
+    return password is not None and not name.startswith(FEDERATED)
+
+
+def renew(connection: Connection, name: str, encoded: str, *, by: str, at: float, **values: Any) -> None:
+    """Give an account another first password (hashed), end its sessions, and note it.
+
+    Raises:
+        SpecError: an account that is not known, or has no password here: one that logs in by OIDC, or a service.
+    """
+    row = connection.execute(select(accounts.c.password).where(accounts.c.name == name)).first()
+    if row is not None and not local(name, row.password):
+        why = "logs in by OIDC" if name.startswith(FEDERATED) else "is a service"
+        raise SpecError(f"account = {name!r} {why} and has no password: allowed are accounts of people made here")
+    values = {"password": encoded, "must_change": True, **values}
+    change(connection, name, "account: new password", by=by, at=at, **values)
 
 
 def enter(context: Context, given: Login) -> tuple[str, str]:
@@ -118,7 +148,7 @@ def enter_federated(connection: Connection, subject: str, role: str, *, address:
     row = connection.execute(select(accounts).where(accounts.c.name == name)).first()
     given = Login(name=name, password="", address=address)
     if row is None:
-        create(connection, name, role, None, by="identity provider", at=at)
+        create(connection, name, role, None, by="identity provider", at=at, federated=True)
     elif row.disabled:
         _login(connection, given, at, why="disabled")
         return None

@@ -58,19 +58,28 @@ def _accounts(made: APIRouter, site: Site) -> None:
         me = who(request).name
         if name == me and what != "end sessions":
             return _shown(site, request, wrong="nobody changes an account of their own here", status=400)
-        first = passwords.new_token() if what == "new password" else ""
+        if what == "new password":
+            return _renewed(site, request, name)
         values: dict[Change, dict[str, Any]] = {
             "disable": {"disabled": True},
             "enable": {"disabled": False},
             "unlock": {"failures": 0, "locked_until": None},
             "remove second factor": {"totp": None},
-            "new password": {"password": passwords.hashed(first) if first else None, "must_change": True},
             "end sessions": {},
         }
         return _tried(
             site, request, f"{name}: {what} done",
-            lambda c, at: accounts.change(c, name, f"account: {what}", by=me, at=at, **values[what]), secret=first,
+            lambda c, at: accounts.change(c, name, f"account: {what}", by=me, at=at, **values[what]),
         )  # fmt: skip
+
+
+def _renewed(site: Site, request: Request, name: str) -> Response:
+    first = passwords.new_token()
+    encoded = passwords.hashed(first)  # before the transaction: it takes long
+    return _tried(
+        site, request, f"{name}: new password done",
+        lambda c, at: accounts.renew(c, name, encoded, by=who(request).name, at=at), secret=first,
+    )  # fmt: skip
 
 
 def _tokens(made: APIRouter, site: Site) -> None:
@@ -114,7 +123,7 @@ def _shown(
         given = connection.execute(select(tokens).order_by(tokens.c.account, tokens.c.label)).all()
     return site.page(
         request, "accounts.html.j2", status, people=people, sessions=counts, tokens=given, roles=ROLES, said=said,
-        wrong=wrong, secret=secret,
+        wrong=wrong, secret=secret, local=accounts.local,
     )  # fmt: skip
 
 

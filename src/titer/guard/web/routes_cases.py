@@ -21,6 +21,7 @@ Number = Annotated[int, Path(ge=1, le=2**62)]
 Index = Annotated[int, Path(ge=0, le=slices.MOST_FRAMES * 100)]
 Choice = Annotated[str | None, Query(max_length=64)]
 Action = Literal["accept", "override", "reject", "comment"]
+EXPLAINED: dict[ExplainerName, str] = {"gradcam": "Grad-CAM", "shap": "SHAP"}
 ACTIONS: dict[str, str] = {
     "accept": "The input is genuine: the result of the model goes out as it is.",
     "override": "The result of the model is wrong: it does not go out, your own label is kept in its place.",
@@ -98,7 +99,7 @@ def _shown(site: Site, request: Request, number: int, wrong: str = "", status: i
     return site.page(
         request, "case.html.j2", status, case=found, slices=len(shown), trouble=trouble, patient=patient, before=before,
         after=after, wrong=wrong, actions=ACTIONS, first=found.first_person, bars=_bars(found), labels=_labels(found),
-        result=_result(found),
+        result=_result(found), explainers=EXPLAINED, explainer=site.context.settings.judge.explainer,
     )  # fmt: skip
 
 

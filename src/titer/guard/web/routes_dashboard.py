@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from sqlalchemy import Connection, delete, insert
 
-from titer.guard.audit import chain
-from titer.guard.audit.events import Kind, audit_event
+from titer.core.errors import SpecError
+from titer.guard.judge import layers
 from titer.guard.judge.layers import level_of, level_set, set_level
 from titer.guard.settings import LAYERS, Layer, ThreatLevel
-from titer.guard.store.tables import switches
 from titer.guard.web import drawings, trends, upkeep
 from titer.guard.web.access import who
 from titer.guard.web.site import Site
@@ -44,20 +42,11 @@ def router(site: Site) -> APIRouter:
         on: Annotated[Literal["on", "off", "default"], Form()],
     ) -> Response:
         """Switch a layer of a route on or off, or back to the settings."""
-        me, at = who(request), context.clock()
-        if route not in [one.name for one in context.settings.routes]:
-            return _shown(site, request, "24h", f"route = {route!r} is not known", 400)
-
-        def write(connection: Connection) -> None:
-            connection.execute(delete(switches).where(switches.c.route == route, switches.c.layer == layer))
-            if on != "default":
-                row = {"route": route, "layer": layer, "on": on == "on", "account": me.name, "at": at}
-                connection.execute(insert(switches).values(**row))
-            detail = {"what": "layer switched", "route": route, "layer": layer, "to": on}
-            kind = Kind.SECURITY_ALERT if on == "off" else Kind.APPLICATION
-            chain.append(connection, audit_event(kind, action="U", agent=me.name, at=at, detail=detail), at)
-
-        context.journal.write(write)
+        wanted = None if on == "default" else on == "on"
+        try:
+            layers.switch(context, route, layer, on=wanted, account=who(request).name)
+        except SpecError as error:
+            return _shown(site, request, "24h", str(error), 400)
         return RedirectResponse("/dashboard", 303)
 
     @made.post("/threat-level", dependencies=site.gate("switches.write"), response_class=HTMLResponse)

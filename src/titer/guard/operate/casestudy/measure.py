@@ -60,13 +60,14 @@ def _share(count: int, of: int) -> dict[str, Any]:
     return {"count": count, "of": of, "share": found.estimate, "low": found.low, "high": found.high}
 
 
-def reviewed(readings: Sequence[Reading], classes: int, *, skill: float, seed: int) -> list[Reading]:
+def reviewed(readings: Sequence[Reading], classes: int, *, skill: float, seed: int, condition: str) -> list[Reading]:
     """Return what stands once a reader saw everything that was flagged.
 
     With a chance of `skill` the reader names the class rightly, else one of the others; what was not flagged
-    nobody sees. A `skill` of 1 is the upper bound of what review can do.
+    nobody sees. A `skill` of 1 is the upper bound of what review can do. The errors are drawn anew for each
+    `condition`: the same draws in all of them would make one lucky draw look like a finding in every column.
     """
-    rng = np.random.default_rng(derive(seed, "reader", skill) % 2**63)
+    rng = np.random.default_rng(derive(seed, "reader", skill, condition))
     out = []
     for one in readings:
         draw, other = float(rng.random()), int(rng.integers(1, classes))

@@ -213,13 +213,16 @@ def _reviewed(study: Study, seen: Mapping[str, Sequence[Seen]], reviews: dict[st
     made = []
     for skill, name in ((1.0, "+ review, reader always right"), (READER, f"+ review, reader right {READER:.0%}")):
         conditions = {
-            label: figures(reviewed(_readings(study, found), len(study.classes), skill=skill, seed=study.settings.seed))
-            for label, found in seen.items()
+            label: figures(_read(study, _readings(study, found), label, skill)) for label, found in seen.items()
         }
         how = "decided in the guard" if skill == 1.0 else "computed from the same verdicts"
         made.append({"name": name, "measured": how, "conditions": conditions})
     made[0] |= reviews
     return made
+
+
+def _read(study: Study, readings: Sequence[Reading], label: str, skill: float) -> list[Reading]:
+    return reviewed(readings, len(study.classes), skill=skill, seed=study.settings.seed, condition=label)
 
 
 def _masked(study: Study, seen: Mapping[str, Sequence[Seen]], images: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -232,8 +235,7 @@ def _masked(study: Study, seen: Mapping[str, Sequence[Seen]], images: Mapping[st
         mine = [
             Reading(truth=one.truth, said=int(now), flagged=one.flagged) for one, now in zip(plain, said, strict=True)
         ]
-        read = reviewed(mine, len(study.classes), skill=READER, seed=study.settings.seed)
-        conditions[label] = figures(read)
+        conditions[label] = figures(_read(study, mine, label, READER))
     how = "answers offline on the same pixels (no bundle holds a masked head), flags of the guard's monitors"
     return {"name": f"+ feature masking, reader right {READER:.0%}", "measured": how, "conditions": conditions}
 

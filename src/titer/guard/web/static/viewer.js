@@ -2,20 +2,24 @@
 "use strict";
 const root = document.getElementById("viewer"), count = +root.dataset.slices;
 const el = (id) => document.getElementById(id);
-const pictures = new Pictures(+root.dataset.case), heats = new Map();
+const pictures = new Pictures(+root.dataset.case), heats = new Map(), refused = new Set();
+// SHAP asks the model 162 times, in the process that judges: a slice that is scrolled past asks for none (ms at rest).
+const REST = { gradcam: 0, shap: 400 };
 const state = { index: 0, center: null, width: null, invert: false, first: null, drawn: 0 };
 
-function heatOf(index) {
-  if (!heats.has(index)) {
+// A map, or an Error that says why there is none: kept, so that a drag of the window does not ask again and again.
+function heatOf(index, method) {
+  const key = `${method}/${index}`;
+  if (!heats.has(key)) {
     if (heats.size > 32) heats.delete(heats.keys().next().value);
-    heats.set(index, new Promise((done) => {
-      const image = new Image();
-      image.onload = () => done(image);
-      image.onerror = () => done(null);
-      image.src = `/api/cases/${root.dataset.case}/heatmaps/${index}`;
-    }));
+    heats.set(key, fetchHeat(`/api/cases/${root.dataset.case}/heatmaps/${index}?method=${method}`).catch((error) => { refused.add(key); return error; }));
   }
-  return heats.get(index);
+  return heats.get(key);
+}
+async function fetchHeat(address) {
+  const answer = await fetch(address, { headers: { Accept: "application/json" } });
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || `error ${answer.status}`);
+  return createImageBitmap(await answer.blob());
 }
 function raster(image) {
   const canvas = document.createElement("canvas");
@@ -52,7 +56,7 @@ async function draw() {
   const base = raster(windowed(picture, state.center, state.width, state.invert));
   paint("original", picture, [[base, 1]]);
   note("original", "");
-  const [other, heat] = await Promise.all([pictures.get(index, "sanitized").catch((error) => error), heatOf(index)]);
+  const other = await pictures.get(index, "sanitized").catch((error) => error);
   if (turn !== state.drawn) return;
   if (other instanceof Error) note("sanitized", other.message);
   else {
@@ -61,10 +65,26 @@ async function draw() {
     paint("difference", picture, [[raster(found.image), 1]]);
     note("difference", `white = ${found.most.toPrecision(3)}`);
   }
-  paint("heatmap", picture, heat ? [[base, 1], [heat, el("heat").value / 100]] : [[base, 0.35]]);
-  note("heatmap", heat ? "" : "there is none of this case");
+  if (!await drawHeat(index, turn, picture, base)) return;
   root.dataset.shown = `${index}/${Math.round(state.width)}/${Math.round(state.center)}`;
   for (const next of [index + 1, index - 1]) if (next >= 0 && next < count) for (const copy of ["original", "sanitized"]) pictures.get(next, copy).catch(() => {});
+}
+// Says whether it drew, as another slice, window or method may have been asked for meanwhile.
+async function drawHeat(index, turn, picture, base) {
+  const choice = el("method"), method = choice.value, name = choice.selectedOptions[0].textContent;
+  if (!heats.has(`${method}/${index}`)) {
+    paint("heatmap", picture, [[base, 0.35]]);
+    note("heatmap", `${name}: asked for …`);
+    if (REST[method]) await new Promise((done) => setTimeout(done, REST[method]));
+    if (turn !== state.drawn) return false;
+  }
+  const heat = await heatOf(index, method);
+  if (turn !== state.drawn) return false;
+  const missing = heat instanceof Error;
+  paint("heatmap", picture, missing ? [[base, 0.35]] : [[base, 1], [heat, el("heat").value / 100]]);
+  note("heatmap", missing ? `${name}: ${heat.message}` : name);
+  root.dataset.heat = missing ? "" : `${method}/${index}`;
+  return true;
 }
 let waiting = false;
 function redraw() {
@@ -79,6 +99,12 @@ function level(width, center) {
 }
 function reset() { state.center = null; state.invert = false; el("invert").setAttribute("aria-pressed", "false"); redraw(); }
 function invert() { state.invert = !state.invert; el("invert").setAttribute("aria-pressed", String(state.invert)); redraw(); }
+// What could not be drawn before is asked for once more.
+function chosen() {
+  for (const key of refused) heats.delete(key);
+  refused.clear(); redraw();
+}
+function otherHeat() { const choice = el("method"); choice.selectedIndex = (choice.selectedIndex + 1) % choice.length; chosen(); }
 function enlarge(pane) {
   const panes = el("panes"), now = panes.dataset.only === pane ? "" : pane;
   panes.dataset.only = now;
@@ -88,6 +114,7 @@ function enlarge(pane) {
 if (count) {
   el("slice").addEventListener("input", (event) => turn(event.target.value - 1));
   el("heat").addEventListener("input", redraw);
+  el("method").addEventListener("change", chosen);
   el("reset").addEventListener("click", reset);
   el("invert").addEventListener("click", invert);
   window.addEventListener("resize", redraw);
@@ -105,7 +132,7 @@ if (count) {
 }
 const keys = {
   ArrowUp: () => turn(state.index - 1), ArrowDown: () => turn(state.index + 1), PageUp: () => turn(state.index - 10),
-  PageDown: () => turn(state.index + 10), Home: () => turn(0), End: () => turn(count - 1), 0: reset, i: invert,
+  PageDown: () => turn(state.index + 10), Home: () => turn(0), End: () => turn(count - 1), 0: reset, i: invert, h: otherHeat,
   "[": () => level(-(state.first?.[1] ?? 0) / 20, 0), "]": () => level((state.first?.[1] ?? 0) / 20, 0),
   "-": () => level(0, -(state.first?.[1] ?? 0) / 40), "=": () => level(0, (state.first?.[1] ?? 0) / 40),
   z: () => enlarge(el("panes").dataset.only || "original"),
