@@ -78,7 +78,7 @@ def _clear(boxes: Floats, ends: Floats, own: int, points: Floats, area: tuple[fl
     point, far = points[own], np.hypot(*(points - points[own]).T) > _AIR
     inside = (boxes[:, :2] >= 0).all(1) & (boxes[:, 2:] <= area).all(1)
     low, high = boxes[:, None, :2] - _AIR, boxes[:, None, 2:] + _AIR
-    covered = ((points > low) & (points < high)).all(axis=2).any(axis=1)
+    covered = np.any(np.all((points > low) & (points < high), axis=2), axis=1)
     # A point may lie on its twin: what leads to one leads to the other.
     crossed = (_distances(points[far], point, ends) < _AIR).any(1)
     led = np.hypot(*(ends - point).T) > _TOUCHING
