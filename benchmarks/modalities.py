@@ -52,23 +52,28 @@ ASKED = (
     Asked(plan="quickstart", metric="balanced_accuracy", least=None, minutes=5),
     Asked(plan="ecg", metric="balanced_accuracy", least=0.84, minutes=5),
     Asked(plan="ecg-gru", metric="balanced_accuracy", least=None, minutes=5),
-    Asked(plan="expression", metric="balanced_accuracy", least=0.95, minutes=5),
+    Asked(plan="expression", metric="accuracy", least=0.95, minutes=5),
     Asked(plan="late-fusion", metric="balanced_accuracy", least=None, minutes=5),
-    Asked(plan="methylation", metric="balanced_accuracy", least=0.93, minutes=5),
-    Asked(plan="genotypes", metric="balanced_accuracy", least=0.97, minutes=5),
-    Asked(plan="notes", metric="balanced_accuracy", least=0.94, minutes=20),
-    Asked(plan="brain-mri", metric="balanced_accuracy", least=0.86, minutes=20),
+    Asked(plan="methylation", metric="accuracy", least=0.93, minutes=5),
+    Asked(plan="genotypes", metric="accuracy", least=0.97, minutes=5),
+    Asked(plan="notes", metric="accuracy", least=0.94, minutes=20),
+    Asked(plan="brain-mri", metric="accuracy", least=0.86, minutes=20),
+    Asked(plan="brain-mri-segmentation", metric="dice", least=None, minutes=20),
     Asked(plan="dermatology", metric="auroc", least=0.75, minutes=20),
     Asked(plan="anomaly", metric="auroc", least=None, minutes=20),
+    Asked(plan="poisoning", metric="accuracy", least=None, minutes=20),
 )
-
+SHARE = 0.01
+"""Of the training rows that a backdoor poisons, at which it is asked for something."""
 
 COLUMNS = (
     "plan",
     "model",
     "trials",
     "clean, asked",
-    "clean, reached",
+    "clean, that reached",
+    "clean accuracy",
+    "clean balanced accuracy",
     "worst case, undefended",
     "rules kept",
     "wall minutes, asked",
@@ -142,6 +147,7 @@ def _table(work: Path, trials: int | None, only: set[str], refused: dict[str, st
         "Means over trials; in brackets 95 % intervals. Wall minutes are those of every sitting, in order.\n\n"
         + "\n".join(lines)
         + "\n"
+        + _backdoors(work, only)
     )
 
 
@@ -152,11 +158,54 @@ def _lines(asked: Asked, plan: Plan, out: Path) -> Iterator[str]:
     least = "-" if asked.least is None else f">= {100 * asked.least:g} %"
     for model in dict.fromkeys(metrics["model"].astype(str)):
         rows = metrics[(metrics["model"] == model) & (metrics["group"] == "all") & (metrics["defense"] == "none")]
-        clean = _mean(rows[rows["attack"] == "none"][asked.metric])
+        clean = _with_dice(rows[rows["attack"] == "none"])
+        reached = " | ".join(_mean(clean[name]) for name in (asked.metric, "accuracy", "balanced_accuracy"))
         yield (
-            f"| {asked.plan} | {model} | {plan.trials} | {asked.metric.replace('_', ' ')} {least} | {clean} | "
+            f"| {asked.plan} | {model} | {plan.trials} | {_said(asked.metric)} {least} | {reached} | "
             f"{_worst(rows)} | {kept} | <= {asked.minutes} | {wall} | {spent} |"
         )
+
+
+def _said(metric: str) -> str:
+    return {"auroc": "AUROC", "dice": "Dice"}.get(metric, metric.replace("_", " "))
+
+
+def _with_dice(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows with the mean Dice of masks: their error is 1 - Dice, that of classes is NaN."""
+    return rows.assign(dice=1.0 - rows["clean_error"].astype(float))
+
+
+def _backdoors(work: Path, only: set[str]) -> str:
+    """Return the table of backdoors with a hundredth of the rows poisoned; empty where none has run."""
+    path = work / "poisoning" / "poisoning.parquet"
+    if "poisoning" not in only or not path.is_file():
+        return ""
+    rows = pd.read_parquet(path)
+    rows = rows[np.isclose(rows["share"], SHARE) & rows["poison"].isin(_backdoor_labels())]
+    lines = [
+        f"\n## Backdoors, {100 * SHARE:g} % of the training rows poisoned\n",
+        "Asked: success >= 90 %, at most 1 point of clean accuracy lost, and of spectral signatures or activation "
+        "clustering one that finds >= 80 % of the poisoned rows at 5 % false alarms.\n",
+        "| poison | defense | success | points of clean accuracy lost | found |\n| --- | --- | --- | --- | --- |",
+    ]
+    for (poison, defense), some in rows.groupby(["poison", "defense"], sort=False):
+        bare, searched = some[some["cleaner"] == "none"], some[some["cleaner"] != "none"]
+        lost = 100 * float((bare["clean_accuracy_before"] - bare["clean_accuracy"]).mean())
+        found = searched.groupby("cleaner", sort=False)["detection_rate"]
+        told = "; ".join(f"{name}: {_mean(rate)}" for name, rate in found)
+        lines.append(f"| {poison} | {defense} | {_mean(bare['success'])} | {lost:.2f} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _backdoor_labels() -> set[str]:
+    """Return the labels of the plan's backdoors."""
+    table = load_plan(HERE.parent / "plans" / "poisoning.toml").poisoning
+    assert table is not None
+    return {
+        str(spec.get("label", "backdoor"))
+        for spec in table.poisons
+        if isinstance(spec, dict) and spec["name"] == "backdoor"
+    }
 
 
 def _worst(rows: pd.DataFrame) -> str:
@@ -166,7 +215,10 @@ def _worst(rows: pd.DataFrame) -> str:
 
 
 def _mean(values: pd.Series) -> str:
-    found = over_trials(values.to_numpy(dtype=np.float64), bounds=(0.0, 1.0))
+    known = values.to_numpy(dtype=np.float64)
+    if np.isnan(known).all():
+        return "-"
+    found = over_trials(known, bounds=(0.0, 1.0))
     spread = "" if np.isnan(found.low) else f" ({100 * found.low:.1f} to {100 * found.high:.1f})"
     return f"{100 * found.mean:.1f} %{spread}"
 

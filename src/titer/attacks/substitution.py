@@ -15,10 +15,7 @@ from titer.core.plugins import Count, Natural, attack
 from titer.core.protocols import Attack
 from titer.core.threat import Threat
 from titer.engine.rows import Rows, blocks
-from titer.threats.room import limits, may_change
-
-_FEW = 8
-"""A value with at most so many whole numbers to choose from is tried at each of them; others at the ends alone."""
+from titer.threats.room import choices, limits, may_change
 
 _VALUES = 2**24
 """Values of candidates held at a time."""
@@ -66,21 +63,9 @@ class _Search:
 
 
 def _options(threat: Threat, x: Tensor) -> Tensor:
-    low, high = (bound.flatten() for bound in limits(threat, x))
-    if not bool((low.isfinite() & high.isfinite()).all()):
+    if not all(bool(bound.isfinite().all()) for bound in limits(threat, x)):
         raise Incompatible("substitution chooses from a least to a largest value, and a value has no end here")
-    few = bool(((high - low) < _FEW).all()) and _whole(low, high)
-    return _between(low, high) if few else torch.stack([low, high])
-
-
-def _whole(*bounds: Tensor) -> bool:
-    return all(bool((bound == bound.round()).all()) for bound in bounds)
-
-
-def _between(low: Tensor, high: Tensor) -> Tensor:
-    steps = torch.arange(int((high - low).max()) + 1, device=low.device, dtype=low.dtype)
-    values = low + steps.unsqueeze(1)
-    return values.masked_fill(values > high, float("nan"))
+    return choices(threat, x)
 
 
 def _parts(rows: Rows, candidates: int) -> Iterator[Rows]:

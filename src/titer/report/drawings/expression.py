@@ -13,6 +13,7 @@ from titer.report import svg
 from titer.report.drawings import Drawing
 from titer.report.examples import Example
 from titer.report.format import count, general
+from titer.report.placement import spots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,10 @@ Floats = npt.NDArray[np.float64]
 _GENES = 16
 _POINTS = 400
 _NAMED = 5
-_NAME_ROOM = 0.07
+_NAME_SIZE = 9
+_TRIED = 30
+"""Points that may have a name: where one finds no room, a point that matters less has it."""
+
 _ENDLESS = 300.0
 _ROW = 19
 _HEAD = 26
@@ -158,25 +162,36 @@ def _volcano(profile: _Profile, key: str) -> Markup:
         axes.set(xlim=(-far, far), ylim=(0, max(float(apart.max()), 1.0) * 1.15))
         axes.set(xlabel="Change (SD)", ylabel="\N{MINUS SIGN}log10 p between classes")
         axes.grid(axis="y")
-        for place in _told_apart(change, apart):
-            at, side = (float(change[place]), float(apart[place])), "right" if change[place] > 0 else "left"
-            name = _short(profile.names[chosen[place]], _LONGEST)
-            axes.annotate(name, at, (0, 5), textcoords="offset points", ha=side, fontsize=9)
+        order = np.argsort(-np.abs(change) * apart, kind="stable")[:_TRIED]
+        _named(axes, np.stack([change, apart], 1), order, [_short(profile.names[chosen[i]], _LONGEST) for i in order])
         words = f"Change of {len(chosen)} {profile.what}s in standard deviations against minus log10 of the ANOVA's p."
         return svg.inline(drawing, role="img", aria_label=words)
 
 
-def _told_apart(change: Floats, apart: Floats) -> list[int]:
-    """Return the points to name: those that matter most, none so near another that their names would overlap."""
-    named: list[int] = []
-    room = _NAME_ROOM * max(float(apart.max()), 1.0)
-    for place in np.argsort(-np.abs(change) * apart, kind="stable"):
-        near = (one for one in named if (change[one] > 0) == (change[place] > 0))
-        if all(abs(apart[one] - apart[place]) > room for one in near):
-            named.append(int(place))
-        if len(named) == _NAMED:
-            break
-    return named
+def _named(axes: Axes, points: Floats, order: npt.NDArray[np.int64], names: list[str]) -> None:
+    """Write the names of points [N, 2], those first that matter most, where they cover nothing."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    scale, corner = 72 / figure.dpi, axes.transAxes.transform((0.0, 0.0))
+    where = (axes.transData.transform(points) - corner) * scale
+    width, height = (axes.transAxes.transform((1.0, 1.0)) - corner) * scale
+    told = dict(zip(order.tolist(), names, strict=True))
+    for spot in spots(where, order.tolist(), _sizes(axes, names) * scale, (float(width), float(height)), _NAMED):
+        start = tuple(np.array(spot.box[:2]) - where[spot.point])
+        at = tuple(points[spot.point])
+        axes.annotate(told[spot.point], at, start, textcoords="offset points", va="bottom", fontsize=_NAME_SIZE)
+        if spot.end is not None:
+            end = axes.transData.inverted().transform(np.array(spot.end) / scale + corner)
+            axes.plot(*np.stack([points[spot.point], end]).T, color=svg.SOFT, linewidth=0.6)
+
+
+def _sizes(axes: Axes, names: list[str]) -> Floats:
+    """Return float[len(names), 2], how wide and high each name is, in pixels of the drawing."""
+    texts = [axes.text(0, 0, name, va="bottom", fontsize=_NAME_SIZE) for name in names]
+    boxes = [text.get_window_extent() for text in texts]
+    for text in texts:
+        text.remove()
+    return np.array([[box.width, box.height] for box in boxes])
 
 
 def _spoken(profile: _Profile, chosen: npt.NDArray[np.int64]) -> str:

@@ -31,6 +31,13 @@ _BEYOND = 0.5
 """How far beyond the clean signal's range the paper reaches, in mV: a spike is cut off there."""
 
 _MARGIN = 5.0
+_SIZE, _INDENT = 13, 5
+"""Height of the words, and where they begin, in pixels."""
+
+_LETTER, _RISE = 0.6, 0.36
+"""Of a text's size: the width of a letter (a wide font's mean), and how far the base line lies below the middle."""
+
+_LONGEST = 12
 _PAPER, _FINE, _COARSE = "#c8102e", 0.22, 0.5
 _CLEAN, _ATTACKED = "var(--s0)", "var(--s2)"
 
@@ -62,9 +69,12 @@ def draw(example: Example, index: int) -> Drawing:
     factor = _factor(float(np.abs(attacked - clean).max()))
     leads, height = _placed(names, clean, attacked)
     duration = clean.shape[1] / rate * _SPEED if rate else float(2 * _BOX)
-    width = _boxes(max(duration + 2 * _MARGIN, height * 0.9))
-    pixel = width / _PIXELS
-    marks = [_grid(width, height), *(_traces(lead, duration, factor, pixel) for lead in leads)]
+    # The words have a margin of their own, so much of the width as they take: none of them lies over a trace.
+    aside = _aside([lead.name for lead in leads], factor) / _PIXELS
+    width = _boxes(max((duration + _MARGIN) / (1 - aside), height * 0.9))
+    left = aside * width
+    marks = [_grid(width, height), *(_traces(lead, left, duration, factor) for lead in leads)]
+    marks.append(_labels(leads, factor, width / _PIXELS))
     label = f"ECG trace, clean and attacked, and their difference times {factor:g}"
     body = Markup("").join(marks)
     return Drawing(
@@ -118,25 +128,47 @@ def _grid(width: float, height: float) -> Markup:
     return Markup("").join(parts)
 
 
-def _traces(lead: _Lead, duration: float, factor: float, pixel: float) -> Markup:
-    """Return one lead: its name, both traces, the line of no difference, and the magnified difference."""
+def _traces(lead: _Lead, left: float, duration: float, factor: float) -> Markup:
+    """Return one lead: both traces, the line of no difference, and the magnified difference."""
     change = (lead.attacked - lead.clean) * factor
     lines = [
-        _line(lead.clean, lead.zero, duration, _CLEAN, 2.6),
-        _line(lead.seen, lead.zero, duration, _ATTACKED, 1.3),
-        _line(np.zeros(2), lead.apart, duration, "var(--soft)", 0.8),
-        _line(change, lead.apart, duration, _ATTACKED, 1.3),
+        _line(lead.clean, left, lead.zero, duration, _CLEAN, 2.6),
+        _line(lead.seen, left, lead.zero, duration, _ATTACKED, 1.3),
+        _line(np.zeros(2), left, lead.apart, duration, "var(--soft)", 0.8),
+        _line(change, left, lead.apart, duration, _ATTACKED, 1.3),
     ]
-    texts = [
-        _text(lead.name, lead.top + 15 * pixel, pixel),
-        _text(f"difference × {factor:g}", lead.apart - _BOX + 15 * pixel, pixel),
-    ]
-    return Markup("").join([*lines, *texts])
+    return Markup("").join(lines)
 
 
-def _line(values: Floats, zero: float, duration: float, colour: str, thickness: float) -> Markup:
+def _aside(names: list[str], factor: float) -> float:
+    """Return the width of the margin that holds the words, in pixels."""
+    longest = max(len(words) for words in (_multiple(factor), *map(_named, names)))
+    return _INDENT + (longest + 1) * _LETTER * _SIZE
+
+
+def _labels(leads: list[_Lead], factor: float, pixel: float) -> Markup:
+    """Return the name of each lead and what its difference is multiplied by, left of their traces."""
+    # Name and multiple stand half a lead apart: where many leads share the height, they are as small as that asks.
+    size = min(_SIZE * pixel, *((lead.apart + _BOX - lead.top) * 0.45 for lead in leads))
+    parts = []
+    for lead in leads:
+        middle = (lead.top + lead.apart - _BOX) / 2
+        parts.append(_text(_named(lead.name), middle, size, pixel, lead.name))
+        parts.append(_text(_multiple(factor), lead.apart, size, pixel, f"difference × {factor:g}"))
+    return Markup("").join(parts)
+
+
+def _named(name: str) -> str:
+    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+
+
+def _multiple(factor: float) -> str:
+    return f"diff. × {factor:g}"
+
+
+def _line(values: Floats, left: float, zero: float, duration: float, colour: str, thickness: float) -> Markup:
     stride = _stride(len(values))
-    at = _MARGIN + np.arange(len(values))[::stride] * (duration / max(len(values) - 1, 1))
+    at = left + np.arange(len(values))[::stride] * (duration / max(len(values) - 1, 1))
     points = " ".join(f"{_short(x)},{_short(zero - _GAIN * y)}" for x, y in zip(at, values[::stride], strict=True))
     return Markup(
         '<polyline points="{points}" fill="none" style="stroke:{colour}" stroke-width="{thickness}" '
@@ -144,11 +176,15 @@ def _line(values: Floats, zero: float, duration: float, colour: str, thickness: 
     ).format(points=points, colour=colour, thickness=thickness)
 
 
-def _text(words: str, y: float, pixel: float) -> Markup:
+def _text(words: str, middle: float, size: float, pixel: float, whole: str) -> Markup:
+    """Return words beside the height `middle`; `whole` is shown where the pointer rests on them."""
     return Markup(
         '<text x="{x}" y="{y}" font-size="{size}" style="fill:var(--ink);stroke:var(--paper);stroke-width:{halo};'
-        'paint-order:stroke">{words}</text>'
-    ).format(x=_short(5 * pixel), y=_short(y), size=_short(13 * pixel), halo=_short(3 * pixel), words=escape(words))
+        'paint-order:stroke"><title>{whole}</title>{words}</text>'
+    ).format(
+        x=_short(_INDENT * pixel), y=_short(middle + _RISE * size), size=_short(size), halo=_short(3 * pixel),
+        whole=escape(whole), words=escape(words),
+    )  # fmt: skip
 
 
 def _stride(samples: int) -> int:
