@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +70,7 @@ def demo(folder: Path, makers: Makers, say: Callable[[str], None], ended: thread
         say: told what happens, line by line.
         ended: set it beforehand to return as soon as both studies are judged.
     """
-    with _archive(folder / "archive") as archive:
+    with Orthanc(folder / "archive") as archive:
         dicom, web = _free(2)
         text = _SETTINGS.format(settings=folder, dicom=dicom, web=web, archive=archive.address)
         say("training the demo model, half a minute")
@@ -142,16 +141,6 @@ def _settled(context: Context) -> bool:
         judged = select(func.count()).select_from(verdicts)
         left = [connection.execute(one).scalar_one() for one in (open_, waiting)]
         return connection.execute(judged).scalar_one() > 0 and not any(left)
-
-
-@contextmanager
-def _archive(folder: Path) -> Iterator[Orthanc]:
-    archive = Orthanc(folder)
-    archive.start()
-    try:
-        yield archive
-    finally:
-        archive.stop()
 
 
 def _free(count: int) -> list[int]:

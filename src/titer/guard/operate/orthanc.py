@@ -25,6 +25,24 @@ PLUGINS_VARIABLE = "TITER_ORTHANC_PLUGINS"
 """Environment variable: another folder of Orthanc's plugins."""
 
 
+def program() -> str:
+    """Return where Orthanc stands; SpecError where it is not installed."""
+    found = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise SpecError("Orthanc is not installed: apt-get install orthanc")
+    return found
+
+
+def end(process: subprocess.Popen[Any], seconds: float) -> None:
+    """Ask a process to end, and kill it where it has not within `seconds`."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Orthanc:
     """An Orthanc that a program starts and stops; it keeps what it stores in `folder`."""
 
@@ -40,10 +58,7 @@ class Orthanc:
         Raises:
             SpecError: no Orthanc is installed.
         """
-        program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
-        if program is None:
-            raise SpecError("Orthanc is not installed: apt-get install orthanc")
-        self._program = program
+        self._program = program()
         self.ae_title = ae_title
         self.dicom_port, self.http_port = _free_ports()
         self.url = f"http://127.0.0.1:{self.http_port}"
@@ -84,12 +99,16 @@ class Orthanc:
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
             return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, _STOP_SECONDS)
+
+    def __enter__(self) -> Orthanc:
+        """Start it for as long as a block lasts."""
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it."""
+        self.stop()
 
     def get(self, path: str) -> httpx.Response:
         """Read from its REST interface."""

@@ -42,7 +42,7 @@ def study(images: Sequence[NDArray[np.uint8]], name: str, at: datetime | None = 
     made = at or datetime.now(UTC)
     uids = [generate_uid(entropy_srcs=["titer demo", name, part]) for part in ("study", "series")]
     return {
-        f"{name}-{number}.dcm": _file(_dataset(image, name, number, uids, made))
+        f"{name}-{number}.dcm": part10(_dataset(image, name, number, uids, made))
         for number, image in enumerate(images, start=1)
     }
 
@@ -106,7 +106,8 @@ def _dataset(image: NDArray[np.uint8], name: str, number: int, uids: Sequence[st
     return made
 
 
-def _file(dataset: Dataset) -> bytes:
+def part10(dataset: Dataset) -> bytes:
+    """Return a dataset as a DICOM file (PS3.10) in Explicit VR Little Endian."""
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filewriter import dcmwrite
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage, generate_uid
 from torch import Tensor
+
+from titer.guard.operate.studies import part10
 
 _FIELD_MM = 240.0
 
@@ -59,7 +59,7 @@ def _sent(pixels: NDArray[np.uint8], condition: str, number: int, seed: int, at:
     made.ScanningSequence, made.SequenceVariant, made.ScanOptions, made.MRAcquisitionType = "SE", "NONE", "", "2D"
     made.RepetitionTime, made.EchoTime, made.EchoTrainLength = "500", "15", "1"
     _place(made, pixels)
-    return Sent(name=f"{number:04d}.dcm", series=series, object_=one, content=_bytes(made))
+    return Sent(name=f"{number:04d}.dcm", series=series, object_=one, content=part10(made))
 
 
 def _place(made: Dataset, pixels: NDArray[np.uint8]) -> None:
@@ -72,13 +72,3 @@ def _place(made: Dataset, pixels: NDArray[np.uint8]) -> None:
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit = 7
     made.PixelData = pixels.tobytes() + b"\0" * (pixels.size % 2)
-
-
-def _bytes(dataset: Dataset) -> bytes:
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    stream = BytesIO()
-    dcmwrite(stream, dataset, enforce_file_format=True)
-    return stream.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from titer.guard.context import Context, opened
 from titer.guard.home import Home
 from titer.guard.judge.review import decide
 from titer.guard.operate.casestudy.files import Sent
-from titer.guard.operate.orthanc import Orthanc
+from titer.guard.operate.orthanc import Orthanc, end
 from titer.guard.operate.people import add
 from titer.guard.operate.setup import init
 from titer.guard.operate.studies import send
@@ -226,12 +225,7 @@ class Guard:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process, _STOP_SECONDS)
 
 
 def archived(archive: Orthanc, kind: str) -> int:

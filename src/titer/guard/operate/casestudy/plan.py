@@ -8,6 +8,7 @@ from shutil import which
 from typing import Any
 
 from titer.core.errors import SpecError
+from titer.guard.operate import orthanc
 
 FEWEST_IMAGES, MOST_IMAGES = 4, 300
 BUDGETS: tuple[tuple[float, str], ...] = ((8.0, "/255"), (0.01, "range"))
@@ -100,5 +101,4 @@ def check(settings: Settings) -> None:
         raise SpecError(f"DIR = {str(settings.folder)!r} is not empty: name a new folder")
     if which("storescu") is None:
         raise SpecError("storescu is not installed: apt-get install dcmtk")
-    if which("Orthanc") is None and which("Orthanc", path="/usr/sbin:/usr/local/sbin") is None:
-        raise SpecError("Orthanc is not installed: apt-get install orthanc")
+    orthanc.program()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +66,7 @@ def casestudy(settings: Settings, say: Say) -> Path:
     settings.folder.mkdir(parents=True, exist_ok=True)
     say(f"training on {len(people.training.train)} images (kept for the next time)")
     models = trained(people, settings)
-    with _archive(settings.folder / "archive") as archive:
+    with Orthanc(settings.folder / "archive") as archive:
         truths = tuple(int(one) for one in people.test.y)
         study = Study(settings=settings, cohort=people, models=models, archive=archive, say=say, truths=truths)
         rows = [_bare(study)]
@@ -270,13 +269,3 @@ def _results(study: Study, rows: Sequence[dict[str, Any]], seconds: float) -> di
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
-
-
-@contextmanager
-def _archive(folder: Path) -> Iterator[Orthanc]:
-    archive = Orthanc(folder)
-    archive.start()
-    try:
-        yield archive
-    finally:
-        archive.stop()
