@@ -58,6 +58,7 @@ ASKED = (
     Asked(plan="genotypes", metric="accuracy", least=0.97, minutes=5),
     Asked(plan="notes", metric="accuracy", least=0.94, minutes=20),
     Asked(plan="brain-mri", metric="accuracy", least=0.86, minutes=20),
+    Asked(plan="brain-mri-volumes", metric="balanced_accuracy", least=None, minutes=20),
     Asked(plan="brain-mri-segmentation", metric="dice", least=None, minutes=20),
     Asked(plan="dermatology", metric="auroc", least=0.75, minutes=20),
     Asked(plan="anomaly", metric="auroc", least=None, minutes=20),

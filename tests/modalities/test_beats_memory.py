@@ -24,10 +24,18 @@ def npz_of_beats(path: Path, count: int) -> dict[str, object]:
     return {"name": "ecg", "file": str(path.with_suffix(".npz"))}
 
 
-@pytest.mark.parametrize("form", [npz_of_beats])
+def csv_of_beats(path: Path, count: int) -> dict[str, object]:
+    beats = np.random.default_rng(0).normal(0, 0.3, (count, _LENGTH)).round(3)
+    header = ",".join(["label", "record", *map(str, range(_LENGTH))])
+    lines = (f"{i % 2},{i // 10},{','.join(map(str, beat))}" for i, beat in enumerate(beats.tolist()))
+    path.with_suffix(".csv").write_text("\n".join([header, *lines]))
+    return {"name": "ecg", "file": str(path.with_suffix(".csv")), "rate": 360}
+
+
+@pytest.mark.parametrize("form", [npz_of_beats, csv_of_beats])
 def test_memory_grows_with_the_result_alone(form: Callable[[Path, int], dict[str, object]], tmp_path: Path) -> None:
     peaks, results = [], []
-    for place, count in enumerate((200, 200, 2000)):  # once more at first: libraries are imported at the first use
+    for place, count in enumerate((400, 400, 4000)):  # once more at first: libraries are imported at the first use
         load = make_modality(form(tmp_path / f"{place}", count))
         tracemalloc.start()
         data = load()

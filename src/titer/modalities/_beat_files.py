@@ -28,8 +28,8 @@ from titer.modalities._signals import Beats, Recorder, thinned
 
 _COLUMNS = ("patient_id", "record", "sex", "age", "site", "split")
 _PLACE = re.compile(r"[A-Za-z_]*\d+")
-_LINES = 2000
-"""Lines that are read at once: memory holds these and the beats kept so far."""
+_LINES = 200
+"""Lines that are read at once: memory holds these as text, many times their size as numbers, and the beats kept so far."""
 
 _FEWEST = 8
 
@@ -167,10 +167,10 @@ def _from_csv(path: Path) -> _Table:
         frame.columns = pd.Index(names)
         places = _sample_columns(names)
         x.append(_numbers(frame, places, line))
-        labels += frame["label"].str.strip().tolist()
+        labels += _stripped(frame["label"])
         for name in _COLUMNS:
             if name in names:
-                columns.setdefault(name, []).extend(frame[name].str.strip().tolist())
+                columns.setdefault(name, []).extend(_stripped(frame[name]))
         others = [name for name in names if name not in places and name not in _COLUMNS]
         check_patients(["patient_id"] if "patient_id" in names else others)
         line += len(frame)
@@ -178,6 +178,11 @@ def _from_csv(path: Path) -> _Table:
         raise SpecError(f"data.file = {str(path)!r} holds no beats: one line a beat is needed")
     whole = np.concatenate(x)
     return _Table(x=whole[:, None], labels=labels, columns=columns, rows=[f"line {i}" for i in range(2, line)])
+
+
+def _stripped(column: pd.Series[str]) -> list[str]:
+    # Not by .str, which ties a knot with its column: lines that were read would stay until the next collection.
+    return [text.strip() for text in column]
 
 
 def _sample_columns(names: list[str]) -> list[str]:

@@ -24,6 +24,10 @@ _END = "_"
 _MOST_PIECES = 8
 """Pieces of a word that are read; the rest of a longer one is not."""
 
+_ATTENDED = 0.1
+"""Weight of what the attention read beside the words' own answer: it learns a few hundred notes by heart before those
+have learned what the topics say."""
+
 
 @network(
     "note-transformer",
@@ -41,8 +45,8 @@ def note_transformer(
     """Transformer of pre-norm blocks with four heads over the words of a note, trained from scratch.
 
     A word's vector is the mean over its pieces (byte-pair encoding, learned on the training notes), which are the
-    notes' latent semantic vectors; the answer is read off the mean of the last layer over the note's words, and off the
-    mean of the words' own vectors beside it: what each word says alone need not be learned through the attention.
+    notes' latent semantic vectors; the answer is read off the mean of the words' own vectors, and off the mean of the
+    last layer over the note's words beside it: what each word says alone need not be learned through the attention.
 
     Args:
         width: of the vectors.
@@ -154,7 +158,7 @@ def _network(
             # the batch, as what all notes have in common would fill a note's own norm.
             read, said = ((part * seen.unsqueeze(2)).sum(1) / seen.sum(1, keepdim=True) for part in (h, vectors))
             read, said = self.drop(self.norm(read)), self.drop(self.norm_of_words(said))
-            logits: Tensor = self.answer(read) + self.answer_of_words(said)
+            logits: Tensor = _ATTENDED * self.answer(read) + self.answer_of_words(said)
             return logits
 
     return NoteTransformer()
