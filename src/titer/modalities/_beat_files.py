@@ -29,7 +29,7 @@ from titer.modalities._signals import Beats, Recorder, thinned
 _COLUMNS = ("patient_id", "record", "sex", "age", "site", "split")
 _PLACE = re.compile(r"[A-Za-z_]*\d+")
 _LINES = 200
-"""Lines that are read at once: memory holds these as text, many times their size as numbers, and the beats kept so far."""
+"""Lines that are read at once: memory holds these as text, and the beats kept so far."""
 
 _FEWEST = 8
 
