@@ -55,11 +55,15 @@ def test_the_same_seed_repeats_and_another_does_not(images):
     assert first != other
 
 
-def test_the_global_seed_does_not_matter(images):
-    first = _fit(_short(images.data)).provenance["weights"]
-    net = _net()
+@pytest.mark.parametrize("layer", [nn.Identity, nn.Dropout])
+def test_the_global_seed_does_not_matter_and_stays(images, layer):
+    net = nn.Sequential(_net(), layer())
+    torch.manual_seed(0)
+    first = _fit(_short(images.data), net).provenance["weights"]
     torch.manual_seed(999)
+    before = torch.random.get_rng_state()
     assert _fit(_short(images.data), net).provenance["weights"] == first
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_it_stops_early_and_keeps_the_best(images):

@@ -16,12 +16,12 @@ from torch.nn import functional
 from titer.core.errors import Incompatible, SpecError
 from titer.core.model import Model, network_model
 from titer.core.protocols import TrainingData
-from titer.core.randomness import generator
+from titer.core.randomness import derive, generator
 from titer.core.record import Samples
 from titer.core.threat import Logits
 from titer.training.weights import TrainingCost, cached, digest, keep
 
-_KEY_VERSION = 3
+_KEY_VERSION = 4
 _VOLUME_WEIGHTS = 5
 
 
@@ -81,7 +81,7 @@ def fit(model: Model, net: nn.Module, data: TrainingData, objective: Objective, 
         net: the starting weights; not changed.
         data: parts, recipe, device and cache.
         objective: what is minimised.
-        seed: of batches and of the objective's own draws.
+        seed: of batches, of the objective's own draws, and of layers that draw, such as dropout.
     """
     if model.rebuild is None:
         raise Incompatible(f"{model.name} has no network whose weights could be trained")
@@ -92,7 +92,10 @@ def fit(model: Model, net: nn.Module, data: TrainingData, objective: Objective, 
         state, cost = found
         trained.load_state_dict(state)
     else:
-        trained, cost = _train(model, trained, data, objective, seed)
+        # Layers such as dropout draw from the global numbers: seeded here, or no two trainings would be the same.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(seed, "layers"))
+            trained, cost = _train(model, trained, data, objective, seed)
         keep(data.cache, key, trained.state_dict(), cost)
     # Channels last in both cases: another layout sums in another order, and a cached model would answer otherwise.
     trained = _channels_last(trained).to(data.device)
