@@ -243,10 +243,10 @@ def _wall_minutes(out: Path) -> str:
 
 
 def _cpu_minutes(out: Path) -> str:
-    """Return the CPU minutes of all cells, training included."""
+    """Return the CPU minutes of all cells, those of a poisoning study and training included."""
     spent = 0.0
     seen: set[str] = set()
-    for path in (out / "cells").glob("*.json"):
+    for path in [*(out / "cells").glob("*.json"), *(out / "poisoning" / "cells").glob("*.json")]:
         note = json.loads(path.read_text())
         spent += note.get("cpu_seconds", 0.0)
         for one in note.get("training", ()):
