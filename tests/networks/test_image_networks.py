@@ -19,6 +19,8 @@ from titer.networks._lesion import frame, places
         ({"name": "resnet50", "width": 4}, (3, 64, 64)),
         ({"name": "resnet50", "width": 4}, (1, 28, 28)),
         ({"name": "densenet121", "growth": 4}, (1, 32, 32)),
+        ({"name": "densenet121", "growth": 4}, (1, 28, 28)),
+        ({"name": "densenet121", "growth": 4}, (1, 16, 16, 40)),
         ({"name": "efficientnet-b0"}, (3, 33, 33)),
         ({"name": "resnet3d", "width": 2}, (1, 4, 32, 32)),
         ({"name": "dermoscopy"}, (3, 16, 20)),
@@ -33,7 +35,7 @@ def test_one_logit_a_class(spec: dict[str, object], shape: tuple[int, ...]) -> N
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        ("densenet121", (1, 28, 28)), ("efficientnet-b0", (3, 28, 28)), ("resnet3d", (1, 32, 32)),
+        ("densenet121", (1, 12, 28)), ("efficientnet-b0", (3, 28, 28)), ("resnet3d", (1, 32, 32)),
         ("dermoscopy", (1, 48, 48)), ("gradient-histograms", (3, 48, 48)), ("gradient-histograms", (1, 8, 8)),
     ],
 )  # fmt: skip
