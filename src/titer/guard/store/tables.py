@@ -40,8 +40,8 @@ objects = Table(
     Column("id", _Id, primary_key=True),
     Column("sop_instance_uid", _UID, nullable=False),
     Column("sop_class_uid", _UID, nullable=False),
-    Column("study_instance_uid", _UID, nullable=False),
-    Column("series_instance_uid", _UID, nullable=False, index=True),
+    Column("study_instance_uid", _UID, nullable=False, index=True),
+    Column("series_instance_uid", _UID, nullable=False),
     Column("transfer_syntax_uid", _UID, nullable=False),
     Column("digest", _DIGEST, nullable=False),
     Column("pixel_digest", _DIGEST),
@@ -55,6 +55,7 @@ objects = Table(
     Column("received_at", Float, nullable=False),
     Column("state", String(16), nullable=False, index=True),  # received | checked | judged | quarantined | deleted
     Unique("sop_instance_uid", "digest"),
+    Index(None, "series_instance_uid", "state"),
 )
 
 series = Table(
@@ -92,7 +93,7 @@ verdicts = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("subject_kind", String(16), nullable=False),  # series | instance | request
-    Column("subject", _UID, nullable=False, index=True),
+    Column("subject", _UID, nullable=False),
     Column("revision", Integer, nullable=False, default=0),
     Column("route", String(64), nullable=False),
     Column("input_digest", _DIGEST, nullable=False),
@@ -105,6 +106,7 @@ verdicts = Table(
     Column("urgency", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
     Unique("subject", "revision", "subject_kind"),
+    Index(None, "subject", "state"),
 )
 
 outbox = Table(
