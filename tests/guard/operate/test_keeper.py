@@ -11,6 +11,7 @@ from titer.guard.audit.events import Kind, audit_event
 from titer.guard.audit.verify import verified
 from titer.guard.context import Context, opened
 from titer.guard.home import Home
+from titer.guard.operate import keeper as keeper_module
 from titer.guard.operate.keeper import Keeper
 from titer.guard.settings import load
 from titer.guard.store.tables import checkpoints, objects, outbox
@@ -102,3 +103,21 @@ def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context
     assert rows == ["1.1"]
     assert signed == []
     assert verified(context.home) == (2, [])
+
+
+def test_a_day_with_more_objects_than_one_look_deletes_is_deleted_all_the_same(home: Home, monkeypatch) -> None:
+    monkeypatch.setattr(keeper_module, "_MOST", 3)
+    monkeypatch.setattr(keeper_module, "_LOOK", 0.01)
+    now = [1_000_000.0]
+    context = opened(home, load(home), clock=lambda: now[0])
+    paths = [_object(context, f"1.{number}", "judged", now[0] - 31 * _DAY) for number in range(7)]
+    keeper = Keeper(context)
+    keeper.start()
+    now[0] += _DAY / 24
+    until = time.monotonic() + 20
+    while any(path.exists() for path in paths) and time.monotonic() < until:
+        time.sleep(0.05)
+    keeper.stop()
+    context.close()
+    assert [path.name for path in paths if path.exists()] == []
+    assert verified(home) == (7, [])

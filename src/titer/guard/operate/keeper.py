@@ -57,7 +57,7 @@ class Keeper:
         return made
 
     def tidy(self) -> int:
-        """Delete objects that were judged, delivered and kept for `spool.keep_days`; returns how many.
+        """Delete objects that were judged, delivered and kept for `spool.keep_days`, 500 at most; returns how many.
 
         What is quarantined, held for review or still to be delivered stays. The row stays as well, as what was received
         has to be known; each deletion is an audit row.
@@ -68,7 +68,8 @@ class Keeper:
             old = connection.execute(_old(before)).all()
         for row in old:
             context.journal.write(partial(self._deleted, row))
-        self._documents(before)
+        if len(old) < _MOST:
+            self._documents(before)
         return len(old)
 
     def _documents(self, before: float) -> None:
@@ -117,8 +118,8 @@ class Keeper:
                 if late or now < signed or self._unsigned() >= self._context.settings.audit.checkpoint_rows:
                     self.sign()
                     signed = now
-                if now - tidied >= _DAY / 24 or now < tidied:
-                    self.tidy()
+                # What is left after 500 waits for the next look, and signing does not wait for all of it.
+                if (now - tidied >= _DAY / 24 or now < tidied) and self.tidy() < _MOST:
                     tidied = now
                 self.export()
                 self._trouble = None
