@@ -9,7 +9,7 @@ from scipy.stats import chi2
 from titer.core.errors import Incompatible, SpecError
 from titer.core.plugins import make_detector, make_stream_detector
 from titer.detectors.nearest_neighbour import nearest_neighbour
-from titer.detectors.shift import mahalanobis
+from titer.detectors.shift import distance, whitening
 from titer.engine.squeezing import fewer_levels, median
 from titer.stats.alarms import auroc
 
@@ -20,7 +20,7 @@ def test_mahalanobis_is_the_distance_of_the_gaussians_it_was_fitted_on():
     means = torch.tensor([[0.0, 0.0, 0.0], [40.0, 0.0, 0.0]])
     y = torch.arange(20000) % 2
     x = torch.randn((20000, 3), generator=rng) @ shape.T + means[y]
-    far = mahalanobis(x, y)
+    far = distance(*whitening(x, y))
     points = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.1], [41.0, -1.0, 0.3]])
     precision = torch.linalg.inv(shape @ shape.T)
     centred = points - means[[0, 0, 1]]
@@ -30,8 +30,17 @@ def test_mahalanobis_is_the_distance_of_the_gaussians_it_was_fitted_on():
     assert float(share) == pytest.approx(0.05, abs=0.006)
 
 
+def test_a_matrix_of_several_blocks_gives_the_same_distance():
+    rng = torch.Generator().manual_seed(0)
+    whiten = torch.randn((600, 600), generator=rng, dtype=torch.float64).triu()
+    features = torch.randn((5, 600), generator=rng, dtype=torch.float64)
+    centres = torch.randn((3, 600), generator=rng, dtype=torch.float64)
+    exact = torch.cdist(features @ whiten, centres).square().amin(1)
+    assert torch.allclose(distance(whiten, centres)(features), exact)
+
+
 def test_features_that_never_vary_do_not_break_it():
-    far = mahalanobis(torch.ones(10, 4), torch.arange(10) % 2)
+    far = distance(*whitening(torch.ones(10, 4), torch.arange(10) % 2))
     assert float(far(torch.ones(1, 4))) == pytest.approx(0.0, abs=1e-6)
     assert bool(far(torch.zeros(1, 4)).isfinite())
 

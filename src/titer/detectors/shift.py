@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor
@@ -13,6 +14,8 @@ from titer.core.protocols import Detector, TrainingData
 from titer.core.threat import Logits
 from titer.engine.alarm import Keepable, State, needs_rows, some
 from titer.engine.features import in_parts, penultimate
+
+_COLUMNS = 256
 
 
 @detector("shift", paper="Lee, Lee, Lee, Shin 2018, arXiv:1807.03888, eq. 1 and 2 (penultimate features)")
@@ -31,31 +34,36 @@ def shift(*, rows: Count = 5000) -> Detector:
         part = some(train.train, rows)
         read = penultimate(model, part.x)
         labels = part.y if model.output == "classes" else torch.zeros(len(part), dtype=torch.int64)
-        far = mahalanobis(in_parts(read, part.x), labels)
-        return {"whiten": far.whiten, "centres": far.centres}
+        whiten, centres = whitening(in_parts(read, part.x), labels)
+        return {"whiten": whiten, "centres": centres}
 
     def watch(model: Model, state: State, like: Tensor) -> tuple[Logits, None]:
-        read, far = penultimate(model, like), Distance(**state)
+        read, far = penultimate(model, like), distance(state["whiten"], state["centres"])
         return lambda x: far(read(x)), None
 
     return Keepable(name="shift", learn=learn, watch=watch)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distance:
-    """The squared distance of features to the nearest of `centres` [K, D], both whitened by `whiten` [D, D]."""
+def distance(whiten: Tensor, centres: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return the function from features [N, D] to the squared distance to the nearest centre, float[N].
 
-    whiten: Tensor
-    centres: Tensor
+    Features are whitened by the upper triangular `whiten` [D, D]; `centres` [K, D] are already. For one input the time
+    goes into reading the matrix, so that it is kept in blocks of columns without most of the zeros.
+    """
+    parts = whiten.split(_COLUMNS, dim=1)
+    ends = accumulate(part.shape[1] for part in parts)
+    blocks = [part[:end].contiguous() for part, end in zip(parts, ends, strict=True)]
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return float[N] for features [N, D]."""
-        away: Tensor = ((features @ self.whiten).unsqueeze(1) - self.centres).square().sum(2)
+    def far(features: Tensor) -> Tensor:
+        white = torch.cat([features[:, : len(block)] @ block for block in blocks], dim=1)
+        away: Tensor = (white.unsqueeze(1) - centres).square().sum(2)
         return away.amin(1)
 
+    return far
 
-def mahalanobis(features: Tensor, y: Tensor) -> Distance:
-    """Return the function from features [N, D] to the squared Mahalanobis distance to the nearest class mean, float[N].
+
+def whitening(features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what whitens features, upper triangular [D, D], and the whitened class means [K, D].
 
     `features` [n, D] and their classes y int64[n] give means and the shared covariance.
     """
@@ -70,4 +78,4 @@ def mahalanobis(features: Tensor, y: Tensor) -> Distance:
         wide.shape[1], dtype=wide.dtype, device=wide.device
     )
     whiten = torch.linalg.inv(torch.linalg.cholesky(matrix)).T.to(features)
-    return Distance(whiten=whiten.contiguous(), centres=(means @ whiten.double()).to(features))
+    return whiten.contiguous(), (means @ whiten.double()).to(features)
