@@ -1,12 +1,18 @@
 """What is asked of the database for each object and series must not take longer the more of them there have been."""
 
 import re
+from dataclasses import replace
 
 from sqlalchemy import event
 from tests.guard.judge.scene import receive, verdicts_of
 from tests.guard.judge.test_pipeline import Models, Run
 
 from titer.guard.checks.past import DatabasePast
+from titer.guard.operate.keeper import Keeper
+from titer.guard.receive.quota import Quotas
+from titer.guard.web.cases import Filter, choices, neighbours, queue
+from titer.guard.web.trends import Stretch, numbers
+from titer.guard.web.upkeep import alerts, upkeep
 
 GROWING = "objects|series|verdicts|outbox|findings|reviews|audit"
 
@@ -48,3 +54,35 @@ def test_no_question_about_an_object_or_a_series_reads_a_whole_table(guard, log)
     assert len(verdicts_of(run.context)) == 2
     slow = {one: steps for one, given in asked.items() if (steps := _slow(run.context, one, given))}
     assert slow == {}
+
+
+def test_no_page_and_no_housekeeping_reads_a_whole_table(guard, log):
+    run = Run(guard, log, Models())
+    receive(run.context, "1.2.3.1", number=1)
+    run.judge()
+    context = run.context
+    spool = context.settings.spool.model_copy(update={"sender_mib_per_day": 1})
+    context = replace(context, settings=context.settings.model_copy(update={"spool": spool}))
+    statements = _asked(context)
+    with context.engine.connect() as connection:
+        now = context.clock()
+        numbers(connection, Stretch(start=now - 3600, end=now))
+        upkeep(connection, context), alerts(connection, now - 3600)
+        for wanted in (Filter(), Filter(modality="DX"), Filter(state=None), Filter(state="released")):
+            queue(connection, wanted)
+        assert choices(connection)["modality"] == ["DX"]
+        neighbours(connection, 1)
+    Keeper(context).tidy()
+    Quotas(context).take("CT", 1)
+    assert len(statements) > 15
+    asked = {one: given for one, given in statements.items() if one.startswith(("SELECT", "UPDATE", "DELETE", "WITH"))}
+    slow = {one: steps for one, given in asked.items() if (steps := _slow(context, one, given))}
+    # What was delivered is counted, in the index; the newest cases are read in their order, up to a page of them.
+    counted = [one for one, steps in slow.items() if all("USING COVERING INDEX" in step for step in steps)]
+    newest = [one for one, steps in slow.items() if steps == ["SCAN verdicts USING INDEX ix_verdicts_created_at"]]
+    assert set(slow) == {*counted, *newest}
+    assert [one for one in counted if "GROUP BY outbox.destination" not in one] == [
+        "SELECT count(*) AS count_1 \nFROM verdicts"
+    ]
+    assert len(newest) == 1
+    assert newest[0].endswith("LIMIT ? OFFSET ?")

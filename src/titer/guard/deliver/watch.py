@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
-from titer.guard.deliver.queue import BELL, DEAD, WAITING, WITHHELD, again
+from titer.guard.deliver.queue import BELL, DEAD, DELIVERED, WAITING, WITHHELD, again
 from titer.guard.store.tables import outbox
 
 
@@ -28,15 +28,13 @@ class Backlog:
 
 def backlogs(connection: Connection) -> list[Backlog]:
     """Return every destination that ever had an item, by name."""
-    counted = connection.execute(
-        select(outbox.c.destination, outbox.c.state, func.count(), func.min(outbox.c.created_at)).group_by(
-            outbox.c.destination, outbox.c.state
-        )
-    )
-    found: dict[str, dict[str, tuple[int, float]]] = {}
-    for destination, state, count, oldest in counted:
-        found.setdefault(destination, {})[state] = (count, oldest)
-    return [_backlog(name, states) for name, states in sorted(found.items())]
+    pair = (outbox.c.destination, outbox.c.state)
+    found: dict[str, dict[str, int]] = {}
+    for destination, state, count in connection.execute(select(*pair, func.count()).group_by(*pair)):
+        found.setdefault(destination, {})[state] = count
+    waiting = select(outbox.c.destination, func.min(outbox.c.created_at)).where(outbox.c.state == WAITING)
+    oldest = {row[0]: row[1] for row in connection.execute(waiting.group_by(outbox.c.destination))}
+    return [_backlog(name, states, oldest.get(name)) for name, states in sorted(found.items())]
 
 
 def stuck(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
@@ -62,15 +60,12 @@ def retry(context: Context, item_id: int, account: str) -> bool:
     return changed
 
 
-def _backlog(name: str, states: dict[str, tuple[int, float]]) -> Backlog:
-    def count(state: str) -> int:
-        return states.get(state, (0, 0.0))[0]
-
+def _backlog(name: str, states: dict[str, int], oldest: float | None) -> Backlog:
     return Backlog(
         destination=name,
-        waiting=count(WAITING),
-        dead=count(DEAD),
-        withheld=count(WITHHELD),
-        delivered=count("delivered"),
-        oldest=states[WAITING][1] if WAITING in states else None,
+        waiting=states.get(WAITING, 0),
+        dead=states.get(DEAD, 0),
+        withheld=states.get(WITHHELD, 0),
+        delivered=states.get(DELIVERED, 0),
+        oldest=oldest,
     )

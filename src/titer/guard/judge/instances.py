@@ -38,9 +38,9 @@ class Instances:
 
     def waiting(self) -> list[Row[Any]]:
         """Return some objects that are not checked yet."""
-        asked = select(objects).where(objects.c.state == RECEIVED).order_by(objects.c.id).limit(_AT_ONCE)
+        asked = select(objects).where(objects.c.state == RECEIVED).order_by(objects.c.received_at)
         with self._context.engine.connect() as connection:
-            return list(connection.execute(asked))
+            return list(connection.execute(asked.limit(_AT_ONCE)))
 
     def take(self, row: Row[Any]) -> None:
         """Check one object and write what follows; what was written already by another run is left."""

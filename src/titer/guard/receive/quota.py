@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, Result, audit_event
 from titer.guard.context import Context
-from titer.guard.store.tables import objects
+from titer.guard.store.tables import objects, received
 
 DAY = 86_400.0
 _MiB = 1 << 20
@@ -46,7 +46,7 @@ class Quotas:
         return fits
 
     def _stored(self, sender: str, day: int) -> int:
-        during = (objects.c.received_at >= day * DAY) & (objects.c.received_at < (day + 1) * DAY)
+        during = received(day * DAY, (day + 1) * DAY)
         asked = select(func.sum(objects.c.size)).where(objects.c.calling_ae == sender, during)
         with self._context.engine.connect() as connection:
             return int(connection.execute(asked).scalar() or 0)

@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -53,10 +54,19 @@ objects = Table(
     Column("calling_ae", String(16), nullable=False),
     Column("peer", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
-    Column("state", String(16), nullable=False, index=True),  # received | checked | judged | quarantined | deleted
+    Column("state", String(16), nullable=False),  # one of OBJECT_STATES
     Unique("sop_instance_uid", "digest"),
     Index(None, "series_instance_uid", "state"),
+    Index(None, "state", "received_at", "size"),
 )
+OBJECT_STATES = ("received", "checked", "judged", "quarantined", "deleted")
+
+
+def received(start: float, end: float) -> ColumnElement[bool]:
+    """Select the objects received from `start` to before `end`, seconds UTC; naming the states lets an index serve."""
+    at = objects.c.received_at
+    return objects.c.state.in_(OBJECT_STATES) & (at >= start) & (at < end)
+
 
 series = Table(
     "series",
@@ -64,7 +74,7 @@ series = Table(
     Column("series_instance_uid", _UID, primary_key=True),
     Column("study_instance_uid", _UID, nullable=False, index=True),
     Column("route", String(64), nullable=False),
-    Column("modality", String(16), nullable=False),
+    Column("modality", String(16), nullable=False, index=True),
     Column("patient", _DIGEST),
     Column("objects", Integer, nullable=False),
     Column("first_at", Float, nullable=False),
@@ -95,18 +105,19 @@ verdicts = Table(
     Column("subject_kind", String(16), nullable=False),  # series | instance | request
     Column("subject", _UID, nullable=False),
     Column("revision", Integer, nullable=False, default=0),
-    Column("route", String(64), nullable=False),
+    Column("route", String(64), nullable=False, index=True),
     Column("input_digest", _DIGEST, nullable=False),
     Column("model_digest", _DIGEST),
     Column("bundle_version", String(64)),
     Column("outcome", String(8), nullable=False),
     Column("scores", JSON, nullable=False),
     Column("result", JSON),
-    Column("state", String(16), nullable=False, index=True),  # released held accepted overridden rejected superseded
+    Column("state", String(16), nullable=False),  # released held accepted overridden rejected superseded
     Column("urgency", Integer, nullable=False, default=0),
-    Column("created_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False, index=True),
     Unique("subject", "revision", "subject_kind"),
     Index(None, "subject", "state"),
+    Index(None, "state", "created_at"),
 )
 
 outbox = Table(
@@ -129,6 +140,7 @@ outbox = Table(
     Column("created_at", Float, nullable=False),
     Unique("destination", "kind", "subject", "digest"),
     Index(None, "state", "due_at"),
+    Index(None, "destination", "state", "due_at"),
 )
 
 reviews = Table(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Column, Connection, Row, Select, func, select
 
 from titer.core.errors import TiterError
 from titer.guard.store.tables import findings, objects, reviews, series, verdicts
@@ -14,6 +14,7 @@ from titer.guard.store.tables import findings, objects, reviews, series, verdict
 PAGE = 200
 """Most rows of the queue that one page shows."""
 OPEN = "held"
+_URGENT = (verdicts.c.urgency.desc(), verdicts.c.created_at, verdicts.c.id)
 
 
 class NotThere(TiterError):  # noqa: N818 - says what happened
@@ -67,10 +68,11 @@ class Case:
 
 
 def queue(connection: Connection, wanted: Filter) -> tuple[list[Line], int]:
-    """Return the most urgent cases, the oldest first among equals, and how many there are."""
-    query = _filtered(select(verdicts, series.c.modality, series.c.objects), wanted)
-    total = connection.execute(_filtered(select(func.count()), wanted)).scalar_one()
-    order = (verdicts.c.urgency.desc(), verdicts.c.created_at, verdicts.c.id)
+    """Return cases, and how many there are: open ones by urgency and age, others and all of them the newest first."""
+    query = _filtered(_joined(select(verdicts, series.c.modality, series.c.objects)), wanted)
+    count = select(func.count()).select_from(verdicts)
+    total = connection.execute(_filtered(_joined(count) if wanted.modality else count, wanted)).scalar_one()
+    order = _URGENT if wanted.state == OPEN else (verdicts.c.created_at.desc(), verdicts.c.id.desc())
     rows = connection.execute(query.order_by(*order).limit(PAGE)).all()
     return [_line(connection, row) for row in rows], int(total)
 
@@ -99,8 +101,7 @@ def case(connection: Connection, number: int) -> Case:
 
 def neighbours(connection: Connection, number: int) -> tuple[int | None, int | None]:
     """Return the cases before and after one in the queue of open ones."""
-    order = (verdicts.c.urgency.desc(), verdicts.c.created_at, verdicts.c.id)
-    ids = list(connection.execute(select(verdicts.c.id).where(verdicts.c.state == OPEN).order_by(*order)).scalars())
+    ids = list(connection.execute(select(verdicts.c.id).where(verdicts.c.state == OPEN).order_by(*_URGENT)).scalars())
     if number not in ids:
         return None, (ids[0] if ids else None)
     place = ids.index(number)
@@ -110,10 +111,8 @@ def neighbours(connection: Connection, number: int) -> tuple[int | None, int | N
 def choices(connection: Connection) -> dict[str, list[str]]:
     """Return what the queue can be filtered by."""
     return {
-        "route": list(connection.execute(select(verdicts.c.route).distinct().order_by(verdicts.c.route)).scalars()),
-        "modality": list(
-            connection.execute(select(series.c.modality).distinct().order_by(series.c.modality)).scalars()
-        ),
+        "route": _distinct(connection, verdicts.c.route),
+        "modality": _distinct(connection, series.c.modality),
         "outcome": ["FLAG", "BLOCK", "PASS"],
         "state": ["held", "accepted", "overridden", "rejected", "released"],
     }
@@ -131,13 +130,24 @@ def _objects(verdict: Mapping[str, Any]) -> Select[Any]:
     return select(objects).where(kind == verdict["subject"], objects.c.state != "deleted").order_by(objects.c.id)
 
 
-def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
-    """Restrict a query; an instance's verdict finds its modality through its object's series."""
+def _distinct(connection: Connection, column: Column[str]) -> list[str]:
+    """Return the values of a column with an index, from one to the next: DISTINCT would read the whole table."""
+    found = select(func.min(column).label("value")).cte("found", recursive=True)
+    following = select(func.min(column)).where(column > found.c.value).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.value.is_not(None)))
+    return list(connection.execute(select(found.c.value).where(found.c.value.is_not(None))).scalars())
+
+
+def _joined(query: Select[Any]) -> Select[Any]:
+    """Join verdicts with their series; an instance's verdict finds it through its object."""
     of_object = (
         select(objects.c.series_instance_uid).where(objects.c.sop_instance_uid == verdicts.c.subject).limit(1)
     ).scalar_subquery()
     joined = (series.c.series_instance_uid == verdicts.c.subject) | (series.c.series_instance_uid == of_object)
-    query = query.select_from(verdicts.outerjoin(series, joined))
+    return query.select_from(verdicts.outerjoin(series, joined))
+
+
+def _filtered(query: Select[Any], wanted: Filter) -> Select[Any]:
     for column, value in (
         (verdicts.c.route, wanted.route),
         (series.c.modality, wanted.modality),

@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, case, func, select
 
-from titer.guard.store.tables import objects, outbox, series, switches, verdicts
+from titer.guard.deliver.watch import Backlog, backlogs
+from titer.guard.store.tables import objects, received, series, switches, verdicts
 
 PARTS = 24
 OUTCOMES = ("PASS", "FLAG", "BLOCK")
@@ -48,7 +49,7 @@ class Numbers:
     drift: Mapping[str, list[float | None]]
     held: int
     oldest_held: float | None
-    outbox: Sequence[Mapping[str, Any]]
+    outbox: Sequence[Backlog]
 
     @property
     def alert_load(self) -> float | None:
@@ -67,9 +68,11 @@ def numbers(connection: Connection, stretch: Stretch) -> Numbers:
     held = connection.execute(
         select(func.count(), func.min(verdicts.c.created_at)).where(verdicts.c.state == "held")
     ).one()
+    traffic = _counted(connection, received(stretch.start, stretch.end), objects.c.received_at, stretch)
+    outcomes = _counted(connection, _made(stretch), verdicts.c.created_at, stretch, verdicts.c.outcome)
     return Numbers(
-        traffic=_counted(connection, objects.c.received_at, stretch)[None],
-        outcomes={one: _outcomes(connection, stretch).get(one, [0.0] * PARTS) for one in OUTCOMES},
+        traffic=traffic[None],
+        outcomes={one: outcomes.get(one, [0.0] * PARTS) for one in OUTCOMES},
         studies=studies,
         alerted=alerted,
         latency_p50=[_quantile(part, 0.5) for part in seconds],
@@ -77,7 +80,7 @@ def numbers(connection: Connection, stretch: Stretch) -> Numbers:
         drift=_drift(recent, stretch),
         held=int(held[0]),
         oldest_held=held[1],
-        outbox=_outbox(connection),
+        outbox=backlogs(connection),
     )
 
 
@@ -92,10 +95,16 @@ def _part(column: Any, stretch: Stretch) -> ColumnElement[int]:
     return case(*edges, else_=PARTS - 1)
 
 
-def _counted(connection: Connection, at: Any, stretch: Stretch, by: Any = None) -> dict[Any, list[float]]:
+def _made(stretch: Stretch) -> ColumnElement[bool]:
+    return (verdicts.c.created_at >= stretch.start) & (verdicts.c.created_at < stretch.end)
+
+
+def _counted(
+    connection: Connection, during: ColumnElement[bool], at: Any, stretch: Stretch, by: Any = None
+) -> dict[Any, list[float]]:
     part = _part(at, stretch).label("part")
     columns = [part, func.count().label("rows")] + ([] if by is None else [by.label("by")])
-    inner = select(*columns).where(at >= stretch.start, at < stretch.end)
+    inner = select(*columns).where(during)
     groups = [part] if by is None else [part, by]
     out: dict[Any, list[float]] = defaultdict(lambda: [0.0] * PARTS)
     for row in connection.execute(inner.group_by(*groups)):
@@ -105,15 +114,11 @@ def _counted(connection: Connection, at: Any, stretch: Stretch, by: Any = None) 
     return dict(out)
 
 
-def _outcomes(connection: Connection, stretch: Stretch) -> dict[str, list[float]]:
-    return _counted(connection, verdicts.c.created_at, stretch, verdicts.c.outcome)
-
-
 def _recent(connection: Connection, stretch: Stretch) -> Sequence[Any]:
     query = (
         select(verdicts.c.created_at, verdicts.c.scores, series.c.last_at)
         .outerjoin(series, series.c.series_instance_uid == verdicts.c.subject)
-        .where(verdicts.c.created_at >= stretch.start, verdicts.c.created_at < stretch.end)
+        .where(_made(stretch))
         .order_by(verdicts.c.created_at.desc())
         .limit(_MOST)
     )
@@ -122,15 +127,15 @@ def _recent(connection: Connection, stretch: Stretch) -> Sequence[Any]:
 
 def _studies(connection: Connection, stretch: Stretch) -> tuple[int, int]:
     """Return how many studies had objects, and how many of them a FLAG or a BLOCK on a series or an instance."""
-    during = (objects.c.received_at >= stretch.start) & (objects.c.received_at < stretch.end)
-    seen = select(func.count(objects.c.study_instance_uid.distinct())).where(during)
-    subject = (verdicts.c.subject == objects.c.series_instance_uid) | (verdicts.c.subject == objects.c.sop_instance_uid)
-    alerted = (
-        select(func.count(objects.c.study_instance_uid.distinct()))
-        .select_from(objects.join(verdicts, subject))
-        .where(during, verdicts.c.outcome.in_(("FLAG", "BLOCK")))
+    during = received(stretch.start, stretch.end)
+    count = func.count(objects.c.study_instance_uid.distinct())
+    # A verdict is made after its objects came in: no older one is looked at.
+    alerts = select(verdicts.c.subject).where(
+        verdicts.c.created_at >= stretch.start, verdicts.c.outcome.in_(("FLAG", "BLOCK"))
     )
-    return int(connection.execute(seen).scalar_one()), int(connection.execute(alerted).scalar_one())
+    mine = objects.c.series_instance_uid.in_(alerts) | objects.c.sop_instance_uid.in_(alerts)
+    seen = connection.execute(select(count).where(during)).scalar_one()
+    return int(seen), int(connection.execute(select(count).where(during, mine)).scalar_one())
 
 
 def _drift(recent: Sequence[Any], stretch: Stretch) -> dict[str, list[float | None]]:
@@ -142,25 +147,6 @@ def _drift(recent: Sequence[Any], stretch: Stretch) -> dict[str, list[float | No
             if score is not None and threshold:
                 found[name][stretch.part(row.created_at)].append(score / threshold)
     return {name: [median(part) if part else None for part in parts] for name, parts in sorted(found.items())}
-
-
-def _outbox(connection: Connection) -> list[dict[str, Any]]:
-    query = select(
-        outbox.c.destination,
-        outbox.c.state,
-        func.count().label("rows"),
-        func.min(outbox.c.created_at).label("oldest"),
-    ).group_by(outbox.c.destination, outbox.c.state)
-    found: dict[str, dict[str, Any]] = {}
-    for row in connection.execute(query):
-        line = found.setdefault(
-            row.destination,
-            {"destination": row.destination, "waiting": 0, "delivered": 0, "dead": 0, "oldest": None, "error": ""},
-        )
-        line[row.state] = row.rows
-        if row.state == "waiting":
-            line["oldest"] = row.oldest
-    return [found[name] for name in sorted(found)]
 
 
 def _quantile(values: list[float], share: float) -> float | None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select
 
 from titer.guard.audit.events import Kind
 from titer.guard.context import Context
-from titer.guard.store.tables import audit, audit_head, objects
+from titer.guard.store.tables import OBJECT_STATES, audit, audit_head, objects, received
 
 DAY = 86_400.0
 _MiB = 1 << 20
@@ -46,14 +46,14 @@ class Upkeep:
 
 def upkeep(connection: Connection, context: Context) -> Upkeep:
     """Return what the disk holds now."""
-    there = objects.c.state != "deleted"
+    there = objects.c.state.in_([one for one in OBJECT_STATES if one != "deleted"])
     kept = connection.execute(
         select(func.count(), func.sum(objects.c.size), func.min(objects.c.received_at)).where(there)
     ).one()
     today = context.clock() // DAY * DAY
     size = func.sum(objects.c.size)
-    most = select(objects.c.calling_ae, size).where(objects.c.received_at >= today).group_by(objects.c.calling_ae)
-    rows = connection.execute(most.order_by(size.desc()).limit(_SENDERS)).all()
+    most = select(objects.c.calling_ae, size).where(received(today, today + DAY))
+    rows = connection.execute(most.group_by(objects.c.calling_ae).order_by(size.desc()).limit(_SENDERS)).all()
     return Upkeep(
         kept=int(kept[0]),
         kept_mib=float(kept[1] or 0) / _MiB,
