@@ -47,6 +47,7 @@ bench-guard: .venv/test.installed
 	$(BIN)/python benchmarks/guard_checks.py
 	$(BIN)/python benchmarks/guard_judge.py
 	$(BIN)/python benchmarks/guard_deliver.py
+	$(BIN)/python benchmarks/guard_volume.py
 	$(BIN)/python benchmarks/guard_fuzz.py --count 10000
 	$(BIN)/python benchmarks/guard_kill.py --times 20
 	$(BIN)/python benchmarks/guard_soak.py --minutes 30 --rate 20
