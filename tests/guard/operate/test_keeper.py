@@ -79,10 +79,13 @@ def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context
         _object(context, "1.3", "quarantined", old),
         _object(context, "1.4", "checked", old),
         _object(context, "1.5", "judged", old),
+        _object(context, "1.6", "judged", old),
+        _object(context, "1.7", "judged", old),
     ]
-    waiting = {"destination": "pacs", "kind": "object", "subject": "1.5", "digest": "1.5", "state": "waiting"}
-    waiting |= {"attempts": 0, "due_at": 0.0, "created_at": 0.0}
-    context.journal.write(lambda connection: connection.execute(insert(outbox).values(**waiting)))
+    states = {"1.5": "waiting", "1.6": "dead", "1.7": "withheld"}
+    there = {"destination": "pacs", "kind": "object", "attempts": 0, "due_at": 0.0, "created_at": 0.0}
+    waiting = [there | {"subject": uid, "digest": uid, "state": state} for uid, state in states.items()]
+    context.journal.write(lambda connection: connection.execute(insert(outbox), waiting))
     reports = [context.home.root / folder / name for folder in ("results", "explanations") for name in ("old", "new")]
     for path in reports:
         path.parent.mkdir(exist_ok=True)
@@ -98,11 +101,11 @@ def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context
         )
         signed = connection.execute(select(checkpoints.c.seq)).scalars().all()
     context.journal.write(lambda connection: connection.execute(update(outbox).values(state="delivered")))
-    assert Keeper(context).tidy() == 1
+    assert Keeper(context).tidy() == 3
     assert [path.name for path in reports if path.exists()] == ["new", "new"]
     assert rows == ["1.1"]
     assert signed == []
-    assert verified(context.home) == (2, [])
+    assert verified(context.home) == (4, [])
 
 
 def test_a_day_with_more_objects_than_one_look_deletes_is_deleted_all_the_same(home: Home, monkeypatch) -> None:

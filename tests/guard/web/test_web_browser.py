@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from playwright.sync_api import Browser
+from sqlalchemy import update
 from tests.guard.web.browsing import DESKTOP, MARKS, PALE, TABLET, fits, login, opened, pixels, shot, shown
+
+from titer.guard.context import Context
+from titer.guard.store.tables import outbox
 
 pytestmark = MARKS
 
@@ -120,6 +124,28 @@ def test_the_dashboard_on_both_screens(address: str, browser: Browser, cases: li
     assert "by ada" in page.inner_text(".layers")
 
 
+def test_the_outbox_on_both_screens(address: str, browser: Browser, context: Context, cases: list[int]) -> None:
+    assert cases
+    gone = update(outbox).where(outbox.c.id % 20 == 0)
+    why = "association rejected: calling AE title not recognised (0x01, source 1, reason 3)"
+    context.journal.write(lambda c: c.execute(gone.values(state="dead", attempts=12, last_error=why)))
+    for size, name in ((DESKTOP, "outbox"), (TABLET, "outbox-tablet")):
+        page, wrong = opened(browser, size)
+        login(page, address, "ada")
+        page.goto(f"{address}/outbox")
+        fits(page)
+        assert page.evaluate(PALE) == []
+        shot(page, name)
+        assert wrong == []
+    left = page.locator("text=Send again").count()
+    page.click("text=Send again >> nth=0")
+    page.wait_for_url("**/outbox")
+    assert page.locator("text=Send again").count() == left - 1
+    page.click(f"text=Send all {left - 1} again")
+    page.wait_for_url("**/outbox")
+    assert "Nothing was given up or withheld." in page.inner_text("main")
+
+
 def test_names_labels_and_landmarks_are_there_for_those_who_do_not_see(
     address: str, browser: Browser, cases: list[int]
 ) -> None:
@@ -148,7 +174,7 @@ def test_every_word_has_the_contrast_of_wcag_aa_as_it_is_painted(
     assert page.evaluate(PALE) == []
     mine, theirs = (
         ("/queue", *(f"/cases/{one}" for one in cases), "/account"),
-        ("/dashboard", "/accounts", "/break-glass"),
+        ("/dashboard", "/outbox", "/accounts", "/break-glass"),
     )
     pages = {"anna": mine, "ada": theirs}
     for name, places in pages.items():

@@ -71,3 +71,13 @@ def again(connection: Connection, item_id: int, at: float) -> bool:
         .values(state=WAITING, attempts=0, due_at=at, created_at=at)
     )
     return changed.rowcount == 1
+
+
+def all_again(connection: Connection, destination: str, at: float) -> int:
+    """Let everything wait anew that was given up for a destination, in the caller's transaction; returns how many."""
+    changed = connection.execute(
+        update(outbox)
+        .where(outbox.c.destination == destination, outbox.c.state == DEAD)
+        .values(state=WAITING, attempts=0, due_at=at, created_at=at)
+    )
+    return int(changed.rowcount)

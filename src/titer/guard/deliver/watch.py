@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
-from titer.guard.deliver.queue import BELL, DEAD, DELIVERED, WAITING, WITHHELD, again
+from titer.guard.deliver.queue import BELL, DEAD, DELIVERED, WAITING, WITHHELD, again, all_again
 from titer.guard.store.tables import outbox
 
 
@@ -37,10 +37,12 @@ def backlogs(connection: Connection) -> list[Backlog]:
     return [_backlog(name, states, oldest.get(name)) for name, states in sorted(found.items())]
 
 
-def stuck(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
-    """Return the newest items that were given up or withheld, with why; no body."""
+def stuck(connection: Connection, limit: int = 100, destination: str | None = None) -> list[dict[str, Any]]:
+    """Return the newest items that were given up or withheld, of one destination or of all, with why; no body."""
     columns = [outbox.c[name] for name in ("id", "destination", "kind", "subject", "state", "attempts", "last_error")]
     wanted = select(*columns, outbox.c.created_at).where(outbox.c.state.in_((DEAD, WITHHELD)))
+    if destination is not None:
+        wanted = wanted.where(outbox.c.destination == destination)
     return [dict(row._mapping) for row in connection.execute(wanted.order_by(outbox.c.id.desc()).limit(limit))]
 
 
@@ -58,6 +60,22 @@ def retry(context: Context, item_id: int, account: str) -> bool:
     changed = context.journal.write(step)
     context.bell.ring(BELL)
     return changed
+
+
+def retry_all(context: Context, destination: str, account: str) -> int:
+    """Send everything again that was given up for a destination, with one audit row; returns how many items."""
+    at = context.clock()
+
+    def step(connection: Connection) -> int:
+        count = all_again(connection, destination, at)
+        if count:
+            detail = {"what": "retry delivery", "destination": destination, "items": str(count)}
+            chain.append(connection, audit_event(Kind.APPLICATION, action="E", agent=account, at=at, detail=detail), at)
+        return count
+
+    count = context.journal.write(step)
+    context.bell.ring(BELL)
+    return count
 
 
 def _backlog(name: str, states: dict[str, int], oldest: float | None) -> Backlog:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, select, up
 from titer.guard.audit import atna, chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
-from titer.guard.deliver.queue import WAITING
+from titer.guard.deliver.queue import DEAD, WAITING, WITHHELD
 from titer.guard.store.tables import audit_head, checkpoints, marks, objects, outbox
 
 _DAY = 86_400.0
@@ -139,8 +139,12 @@ def _mark(last: int, connection: Connection) -> None:
 
 
 def _old(before: float) -> Select[tuple[int, str, str]]:
-    """Select objects to delete: judged, received before a time, and with nothing of theirs on its way."""
-    waiting = select(outbox.c.subject).where(outbox.c.state == WAITING, outbox.c.kind == "object")
+    """Select objects to delete: judged, received before a time, and with no image of theirs still to be delivered.
+
+    One that was given up or withheld is kept: it may be sent again.
+    """
+    there = outbox.c.state.in_((WAITING, DEAD, WITHHELD))
+    waiting = select(outbox.c.subject).where(there, outbox.c.kind == "object")
     return (
         select(objects.c.id, objects.c.sop_instance_uid, objects.c.path)
         .where(objects.c.state == "judged", objects.c.received_at < before)

@@ -21,6 +21,7 @@ from titer.guard.web import (
     routes_dashboard,
     routes_login,
     routes_operate,
+    routes_outbox,
     routes_receipts,
 )  # fmt: skip
 from titer.guard.web.access import CHANGE_FIRST, COOKIE, ChangeFirst, Check, Gate
@@ -31,7 +32,7 @@ from titer.guard.web.site import Decide, Heatmap, Site, explained, judged
 MakeRouter = Callable[[Context, Callable[[str], Check]], APIRouter]
 _ROUTERS = (
     routes_operate.router, routes_login.router, routes_cases.router, routes_dashboard.router, routes_admin.router,
-    routes_receipts.router,
+    routes_receipts.router, routes_outbox.router,
 )  # fmt: skip
 _log = structlog.get_logger("titer.guard.web")
 

@@ -22,6 +22,8 @@ PERMISSIONS: Final[dict[str, frozenset[str]]] = {
     "dashboard.read": PEOPLE,  # numbers, no images
     "alerts.read": frozenset({ADMIN, AUDITOR}),  # who did what was an alert
     "switches.write": frozenset({ADMIN}),
+    "outbox.read": frozenset({ADMIN, AUDITOR}),  # UIDs and what a destination answered, no images
+    "outbox.retry": frozenset({ADMIN}),
     "accounts.manage": frozenset({ADMIN}),
     "break-glass": frozenset({ADMIN, REVIEWER}),
     "audit.read": frozenset({AUDITOR}),
