@@ -127,13 +127,16 @@ def test_the_dashboard_on_both_screens(address: str, browser: Browser, cases: li
 def test_the_outbox_on_both_screens(address: str, browser: Browser, context: Context, cases: list[int]) -> None:
     assert cases
     gone = update(outbox).where(outbox.c.id % 20 == 0)
-    why = "association rejected: calling AE title not recognised (0x01, source 1, reason 3)"
+    why = "given up after 12 tries: the peer rejected the association: Calling AE title not recognised"
     context.journal.write(lambda c: c.execute(gone.values(state="dead", attempts=12, last_error=why)))
     for size, name in ((DESKTOP, "outbox"), (TABLET, "outbox-tablet")):
         page, wrong = opened(browser, size)
         login(page, address, "ada")
         page.goto(f"{address}/outbox")
         fits(page)
+        lines = page.evaluate("[...document.querySelectorAll('code')].map((e) => e.getClientRects().length)")
+        assert 0 < max(lines) <= 4, "a UID is not broken into bits"
+        assert page.evaluate("[...document.querySelectorAll('.scroll')].every((e) => e.scrollWidth <= e.clientWidth)")
         assert page.evaluate(PALE) == []
         shot(page, name)
         assert wrong == []
@@ -154,16 +157,19 @@ def test_names_labels_and_landmarks_are_there_for_those_who_do_not_see(
     check = """() => [...document.querySelectorAll('input:not([type=hidden]),select,textarea,button,canvas,svg[role]')]
         .filter((e) => !(e.labels?.length || e.ariaLabel || e.innerText?.trim())).map((e) => e.outerHTML)"""
     assert page.evaluate(check) == []
-    login(page, address, "anna")
-    for where in ("/queue", f"/cases/{cases[0]}", "/dashboard", "/account"):
-        page.goto(f"{address}{where}")
-        assert page.evaluate(check) == [], where
-        assert [page.locator(one).count() for one in ("main", "h1", "header", "nav[aria-label=Pages]")] == [1] * 4
-        assert page.evaluate("document.documentElement.lang") == "en"
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.className") == "skip"
-        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-        assert outline == "solid", where
+    pages = {"anna": ("/queue", f"/cases/{cases[0]}", "/dashboard", "/account"), "ada": ("/outbox",)}
+    for name, places in pages.items():
+        page, _ = opened(browser, DESKTOP)
+        login(page, address, name)
+        for where in places:
+            page.goto(f"{address}{where}")
+            assert page.evaluate(check) == [], where
+            assert [page.locator(one).count() for one in ("main", "h1", "header", "nav[aria-label=Pages]")] == [1] * 4
+            assert page.evaluate("document.documentElement.lang") == "en"
+            page.keyboard.press("Tab")
+            assert page.evaluate("document.activeElement.className") == "skip"
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline == "solid", where
 
 
 def test_every_word_has_the_contrast_of_wcag_aa_as_it_is_painted(

@@ -47,6 +47,8 @@ def test_an_admin_sees_what_was_not_delivered_and_why(client, items) -> None:
     for name, shown in (("dead", True), ("withheld", True), ("other", True), ("waiting", False)):
         assert (f"/outbox/{items[name]}/again" in page) == shown, name
     assert "1.2.0" in page
+    assert "image to pacs<br><code>1.2.0</code>" in page
+    assert '<td class="number">3</td>' in page
     assert "2 h ago" in page
     assert 'href="/outbox"' in client("admin").get("/dashboard").text
 
@@ -73,8 +75,9 @@ def test_an_item_is_sent_again_and_the_log_says_who_wanted_it(context, client, i
 @pytest.mark.usefixtures("items")
 def test_all_that_was_given_up_for_a_destination_is_sent_again_in_one_step(context, client, events) -> None:
     admin = client("admin")
-    before = len(events())
+    before, heard = len(events()), context.bell.wait(BELL, -1, 0)
     assert admin.post("/outbox/again", data={"destination": "pacs"}).status_code == 303
+    assert context.bell.wait(BELL, -1, 0) > heard
     assert states(context) == {"dead": "waiting", "withheld": "withheld", "waiting": "waiting", "other": "dead"}
     (row,) = events()[before:]
     told = {one["type"]: one["valueString"] for one in row["entity"][0]["detail"]}
@@ -91,6 +94,8 @@ def test_what_waits_is_not_sent_again(context, client, items, events) -> None:
     assert answer.status_code == 409
     assert f"Item {items['waiting']} is neither given up nor withheld." in answer.text
     assert admin.post("/outbox/9999999/again").status_code == 409
+    for number in ("0", "99999999999999999999"):
+        assert admin.post(f"/outbox/{number}/again").status_code == 422, "no number of an item in any database"
     assert states(context)["waiting"] == "waiting"
     assert len(events()) == before
 
@@ -103,6 +108,21 @@ def test_an_auditor_looks_and_sends_nothing(context, client, items) -> None:
     assert client("auditor").post("/outbox/again", data={"destination": "pacs"}).status_code == 403
     assert client("radiologist").get("/outbox").status_code == 403
     assert states(context)["dead"] == "dead"
+
+
+def test_nothing_is_sent_again_without_the_csrf_token(context, client, items) -> None:
+    admin = client("admin")
+    del admin.headers["X-CSRF-Token"]
+    assert admin.post(f"/outbox/{items['dead']}/again").status_code == 403
+    assert admin.post("/outbox/again", data={"destination": "pacs", "csrf": "wrong"}).status_code == 403
+    assert states(context)["dead"] == "dead"
+
+
+@pytest.mark.usefixtures("items")
+def test_the_page_says_for_how_long_an_item_can_be_sent_again(context, client) -> None:
+    page = client("auditor").get("/outbox").text
+    assert "An image is kept until it is delivered" in page
+    assert f"for {context.settings.spool.keep_days} days" in page
 
 
 @pytest.mark.usefixtures("items")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from titer.guard.deliver import watch
@@ -19,6 +19,7 @@ KINDS = {
     "task": "task",
     "event": "webhook",
 }
+Number = Annotated[int, Path(ge=1, le=2**62)]
 _SHOWN = 100
 
 
@@ -39,7 +40,7 @@ def router(site: Site) -> APIRouter:
         return RedirectResponse("/outbox", 303)
 
     @made.post("/outbox/{item}/again", dependencies=site.gate("outbox.retry"), response_class=HTMLResponse)
-    def again(request: Request, item: int) -> Response:
+    def again(request: Request, item: Number) -> Response:
         """Send an item again that was given up or withheld."""
         if not watch.retry(context, item, account=who(request).name):
             return _shown(site, request, "", f"Item {item} is neither given up nor withheld.", 409)
@@ -56,4 +57,5 @@ def _shown(site: Site, request: Request, destination: str, wrong: str = "", stat
     return site.page(
         request, "outbox.html.j2", status, backlogs=backlogs, stuck=stuck, chosen=destination, wrong=wrong,
         kinds=KINDS, total=sum(one.dead + one.withheld for one in mine),
+        keep_days=site.context.settings.spool.keep_days,
     )  # fmt: skip
