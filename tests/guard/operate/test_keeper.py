@@ -10,13 +10,22 @@ from titer.guard.audit import chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.audit.verify import verified
 from titer.guard.context import Context, opened
+from titer.guard.deliver.prepare import uid_of
 from titer.guard.home import Home
 from titer.guard.operate import keeper as keeper_module
 from titer.guard.operate.keeper import Keeper
 from titer.guard.settings import load
-from titer.guard.store.tables import checkpoints, objects, outbox
+from titer.guard.store.tables import objects, outbox, verdicts
 
 _DAY = 86_400.0
+UNJUDGED = ("received", "checked", "quarantined")
+PACS = """
+[[destinations]]
+name = "pacs"
+kind = "dicom"
+address = "127.0.0.1:1"
+ae_title = "PACS"
+"""
 
 
 def _append(context: Context) -> None:
@@ -32,7 +41,7 @@ def _object(context: Context, uid: str, state: str, at: float) -> Path:
         "1.2",
     )
     row |= {"sop_instance_uid": uid, "digest": uid, "modality": "MR", "size": 4, "path": str(path), "peer": "-"}
-    row |= {"state": state, "received_at": at}
+    row |= {"state": state, "received_at": at, "series_instance_uid": f"series-{uid}"}
     context.journal.write(lambda connection: connection.execute(insert(objects).values(**row)))
     return path
 
@@ -70,42 +79,64 @@ def test_a_clock_that_is_turned_back_does_not_stop_the_checkpoints(home: Home) -
     assert len(chain.kept(home.checkpoints)) == 1
 
 
-def test_only_what_was_judged_and_delivered_long_ago_is_deleted(context: Context) -> None:
-    now = context.clock()
-    old = now - 31 * _DAY
-    gone = _object(context, "1.1", "judged", old)
-    kept = [
-        _object(context, "1.2", "judged", now),
-        _object(context, "1.3", "quarantined", old),
-        _object(context, "1.4", "checked", old),
-        _object(context, "1.5", "judged", old),
-        _object(context, "1.6", "judged", old),
-        _object(context, "1.7", "judged", old),
-    ]
-    states = {"1.5": "waiting", "1.6": "dead", "1.7": "withheld"}
-    there = {"destination": "pacs", "kind": "object", "attempts": 0, "due_at": 0.0, "created_at": 0.0}
-    waiting = [there | {"subject": uid, "digest": uid, "state": state} for uid, state in states.items()]
-    context.journal.write(lambda connection: connection.execute(insert(outbox), waiting))
-    reports = [context.home.root / folder / name for folder in ("results", "explanations") for name in ("old", "new")]
-    for path in reports:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
-        os.utime(path, (old, old) if path.name == "old" else (now, now))
-    assert Keeper(context).tidy() == 1
-    assert all(path.exists() for path in reports), "something as old still has to go"
-    assert not gone.exists()
-    assert all(path.exists() for path in kept)
+def _queued(context: Context, **fields: str) -> None:
+    row = {"destination": "pacs", "kind": "object", "attempts": 0, "due_at": 0.0, "created_at": 0.0} | fields
+    context.journal.write(lambda connection: connection.execute(insert(outbox).values(digest=fields["subject"], **row)))
+
+
+def _deleted(context: Context) -> list[str]:
     with context.engine.connect() as connection:
-        rows = (
-            connection.execute(select(objects.c.sop_instance_uid).where(objects.c.state == "deleted")).scalars().all()
-        )
-        signed = connection.execute(select(checkpoints.c.seq)).scalars().all()
-    context.journal.write(lambda connection: connection.execute(update(outbox).values(state="delivered")))
+        gone = select(objects.c.sop_instance_uid).where(objects.c.state == "deleted").order_by(objects.c.id)
+        return list(connection.execute(gone).scalars())
+
+
+def test_only_what_was_judged_and_delivered_long_ago_is_deleted(home: Home) -> None:
+    home.settings.write_text(home.settings.read_text() + PACS)
+    context = opened(home, load(home))
+    old = context.clock() - 31 * _DAY
+    files = {number: _object(context, f"1.{number}", "judged", old) for number in range(1, 10)}
+    files[10] = _object(context, "1.10", "judged", context.clock())
+    files |= {11 + place: _object(context, f"1.{11 + place}", state, old) for place, state in enumerate(UNJUDGED)}
+    for number, state in ((1, "waiting"), (2, "dead"), (3, "withheld"), (4, "delivered")):
+        _queued(context, subject=f"1.{number}", state=state)
+    _queued(context, subject="1.5", state="dead", destination="gone")
+    for number, state in ((6, "dead"), (7, "withheld")):
+        _queued(context, subject=f"series-1.{number}", kind="structured-report", state=state)
+    heat = context.home.root / "explanations" / "heat.png"
+    _queued(context, subject="1.8", kind="capture", state="waiting", path=str(heat))
+    verdict = {"subject_kind": "series", "subject": "series-1.9", "route": "all", "input_digest": "d", "revision": 0}
+    verdict |= {"outcome": "FLAG", "scores": {}, "state": "held", "urgency": 1, "created_at": old}
+    context.journal.write(lambda connection: connection.execute(insert(verdicts).values(**verdict)))
     assert Keeper(context).tidy() == 3
-    assert [path.name for path in reports if path.exists()] == ["new", "new"]
-    assert rows == ["1.1"]
-    assert signed == []
-    assert verified(context.home) == (4, [])
+    assert _deleted(context) == ["1.4", "1.5", "1.7"]
+    assert [number for number, path in files.items() if not path.exists()] == [4, 5, 7]
+    context.journal.write(lambda connection: connection.execute(update(outbox).values(state="delivered")))
+    context.journal.write(lambda connection: connection.execute(update(verdicts).values(state="accepted")))
+    assert Keeper(context).tidy() == 6
+    assert [number for number, path in files.items() if path.exists()] == [10, 11, 12, 13]
+    assert verified(context.home) == (9, [])
+    context.close()
+
+
+def test_reports_and_heat_maps_are_deleted_but_those_still_to_be_delivered(home: Home) -> None:
+    home.settings.write_text(home.settings.read_text() + PACS)
+    context = opened(home, load(home))
+    now = context.clock()
+    waits = f"results/{uid_of('structured-report', '1.1')}.dcm"
+    names = ("results/old.dcm", "results/new.dcm", waits, "explanations/1/old.png", "explanations/1/sent.png")
+    for name in names:
+        path = context.home.root / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes(b"")
+        os.utime(path, (now, now) if "new" in name else (now - 31 * _DAY,) * 2)
+    _queued(context, subject="1.1", kind="structured-report", state="dead")
+    _queued(context, subject="1.2", kind="capture", state="waiting", path=str(context.home.root / names[4]))
+    Keeper(context).tidy()
+    assert [name for name in names if (context.home.root / name).exists()] == [names[1], names[2], names[4]]
+    context.journal.write(lambda connection: connection.execute(update(outbox).values(state="withheld")))
+    Keeper(context).tidy()
+    assert [name for name in names if (context.home.root / name).exists()] == [names[1]]
+    context.close()
 
 
 def test_a_day_with_more_objects_than_one_look_deletes_is_deleted_all_the_same(home: Home, monkeypatch) -> None:

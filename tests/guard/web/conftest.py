@@ -15,6 +15,7 @@ from tests.guard.web import seed
 
 from titer.core.errors import SpecError
 from titer.guard.context import Context
+from titer.guard.home import Home
 from titer.guard.web.access import COOKIE
 from titer.guard.web.app import make_app
 from titer.guard.web.roles import ROLES
@@ -31,6 +32,15 @@ class Decisions:
         if self.refusal:
             raise SpecError(self.refusal)
         self.asked.append(given)
+
+
+@pytest.fixture
+def home(home: Home) -> Home:
+    """Give the guard two destinations, which nothing answers at."""
+    dicom = 'kind = "dicom"\naddress = "127.0.0.1:1"\nae_title = "PACS"\n'
+    more = "".join(f'\n[[destinations]]\nname = "{name}"\n{dicom}' for name in ("pacs", "archive"))
+    home.settings.write_text(home.settings.read_text() + more)
+    return home
 
 
 @pytest.fixture

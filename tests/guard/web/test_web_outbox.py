@@ -84,7 +84,7 @@ def test_all_that_was_given_up_for_a_destination_is_sent_again_in_one_step(conte
     assert told == {"what": "retry delivery", "destination": "pacs", "items": "1"}
     again = admin.post("/outbox/again", data={"destination": "pacs"})
     assert again.status_code == 409
-    assert "Nothing is given up for pacs." in again.text
+    assert "Nothing that can be sent again is given up for pacs." in again.text
 
 
 def test_what_waits_is_not_sent_again(context, client, items, events) -> None:
@@ -92,7 +92,7 @@ def test_what_waits_is_not_sent_again(context, client, items, events) -> None:
     before = len(events())
     answer = admin.post(f"/outbox/{items['waiting']}/again")
     assert answer.status_code == 409
-    assert f"Item {items['waiting']} is neither given up nor withheld." in answer.text
+    assert f"Item {items['waiting']} is neither given up nor withheld for a destination of the settings." in answer.text
     assert admin.post("/outbox/9999999/again").status_code == 409
     for number in ("0", "99999999999999999999"):
         assert admin.post(f"/outbox/{number}/again").status_code == 422, "no number of an item in any database"
@@ -118,11 +118,15 @@ def test_nothing_is_sent_again_without_the_csrf_token(context, client, items) ->
     assert states(context)["dead"] == "dead"
 
 
-@pytest.mark.usefixtures("items")
-def test_the_page_says_for_how_long_an_item_can_be_sent_again(context, client) -> None:
-    page = client("auditor").get("/outbox").text
-    assert "An image is kept until it is delivered" in page
-    assert f"for {context.settings.spool.keep_days} days" in page
+def test_nothing_is_sent_again_to_a_destination_that_the_settings_do_not_name(context, client, items) -> None:
+    context.journal.write(lambda c: c.execute(update(outbox).values(destination="gone")))
+    admin = client("admin")
+    page = admin.get("/outbox").text
+    assert "not in the settings" in page
+    assert "/again" not in page
+    assert admin.post(f"/outbox/{items['dead']}/again").status_code == 409
+    assert admin.post("/outbox/again", data={"destination": "gone"}).status_code == 409
+    assert states(context)["dead"] == "dead"
 
 
 @pytest.mark.usefixtures("items")

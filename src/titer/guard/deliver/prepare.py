@@ -18,7 +18,7 @@ from titer.guard.deliver.sender import Changed, Parcel, file_digest
 from titer.guard.store.tables import objects
 
 FOLDER = "results"
-_DOCUMENTS = ("structured-report", "capture")
+DOCUMENTS = ("structured-report", "capture")
 _ROOT = uuid.UUID("6f9d3c1e-6a0a-5d0c-9e0b-6f1c9f0b7a55")
 """Namespace of the UIDs and keys of what the guard writes (RFC 9562, version 5)."""
 
@@ -43,7 +43,7 @@ def parcel(context: Context, connection: Connection, item: Row[Any]) -> Parcel:
     path = None
     if item.kind == OBJECT:
         path = _checked(Path(item.path), item.digest)
-    elif item.kind in _DOCUMENTS:
+    elif item.kind in DOCUMENTS:
         path = _document(context, connection, item)
     return Parcel(kind=item.kind, subject=item.subject, key=key, path=path, body=item.body)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,13 +63,15 @@ def enqueue(connection: Connection, item: Item, at: float) -> bool:
     return True
 
 
-def again(connection: Connection, item_id: int, at: float) -> bool:
-    """Let an item that was given up or withheld wait anew, in the caller's transaction; False where it is neither."""
-    changed = connection.execute(
-        update(outbox)
-        .where(outbox.c.id == item_id, outbox.c.state.in_((DEAD, WITHHELD)))
-        .values(state=WAITING, attempts=0, due_at=at, created_at=at)
-    )
+def again(connection: Connection, item_id: int, at: float, destinations: Sequence[str] | None = None) -> bool:
+    """Let an item that was given up or withheld wait anew, in the caller's transaction.
+
+    False where it is neither, or for none of `destinations`, where they are named.
+    """
+    chosen = update(outbox).where(outbox.c.id == item_id, outbox.c.state.in_((DEAD, WITHHELD)))
+    if destinations is not None:
+        chosen = chosen.where(outbox.c.destination.in_(destinations))
+    changed = connection.execute(chosen.values(state=WAITING, attempts=0, due_at=at, created_at=at))
     return changed.rowcount == 1
 
 

@@ -47,11 +47,14 @@ def stuck(connection: Connection, limit: int = 100, destination: str | None = No
 
 
 def retry(context: Context, item_id: int, account: str) -> bool:
-    """Send an item that was given up or withheld once more; every check is made again. False where it is neither."""
-    at = context.clock()
+    """Send an item that was given up or withheld once more; every check is made again.
+
+    False where it is neither, or its destination is not in the settings any more.
+    """
+    at, known = context.clock(), [one.name for one in context.settings.destinations]
 
     def step(connection: Connection) -> bool:
-        changed = again(connection, item_id, at)
+        changed = again(connection, item_id, at, known)
         if changed:
             detail = {"what": "retry delivery", "item": str(item_id)}
             chain.append(connection, audit_event(Kind.APPLICATION, action="E", agent=account, at=at, detail=detail), at)
@@ -63,11 +66,14 @@ def retry(context: Context, item_id: int, account: str) -> bool:
 
 
 def retry_all(context: Context, destination: str, account: str) -> int:
-    """Send everything again that was given up for a destination, with one audit row; returns how many items."""
-    at = context.clock()
+    """Send everything again that was given up for a destination of the settings; returns how many items.
+
+    One audit row tells of all of them.
+    """
+    at, known = context.clock(), [one.name for one in context.settings.destinations]
 
     def step(connection: Connection) -> int:
-        count = all_again(connection, destination, at)
+        count = all_again(connection, destination, at) if destination in known else 0
         if count:
             detail = {"what": "retry delivery", "destination": destination, "items": str(count)}
             chain.append(connection, audit_event(Kind.APPLICATION, action="E", agent=account, at=at, detail=detail), at)

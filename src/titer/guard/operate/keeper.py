@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
 from titer.guard.audit import atna, chain
 from titer.guard.audit.events import Kind, audit_event
 from titer.guard.context import Context
-from titer.guard.deliver.queue import DEAD, WAITING, WITHHELD
-from titer.guard.store.tables import audit_head, checkpoints, marks, objects, outbox
+from titer.guard.deliver.prepare import DOCUMENTS, uid_of
+from titer.guard.deliver.queue import DEAD, OBJECT, WAITING, WITHHELD
+from titer.guard.judge.verdicts import HELD
+from titer.guard.store.tables import audit_head, checkpoints, marks, objects, outbox, verdicts
 
 _DAY = 86_400.0
 _LOOK = 1.0
 _MOST = 500
 _EXPORTED = "audit-exported"
-_DOCUMENTS = ("results", "explanations")
+_FOLDERS = ("results", "explanations")
 
 
 class Keeper:
@@ -59,13 +62,13 @@ class Keeper:
     def tidy(self) -> int:
         """Delete objects that were judged, delivered and kept for `spool.keep_days`, 500 at most; returns how many.
 
-        What is quarantined, held for review or still to be delivered stays. The row stays as well, as what was received
-        has to be known; each deletion is an audit row.
+        What is quarantined, held for review or still to be delivered stays, given up or not. The row stays as well,
+        as what was received has to be known; each deletion is an audit row.
         """
         context = self._context
         before = context.clock() - context.settings.spool.keep_days * _DAY
         with context.engine.connect() as connection:
-            old = connection.execute(_old(before)).all()
+            old = connection.execute(_old(before, self._destinations())).all()
         for row in old:
             context.journal.write(partial(self._deleted, row))
         if len(old) < _MOST:
@@ -73,16 +76,21 @@ class Keeper:
         return len(old)
 
     def _documents(self, before: float) -> None:
-        """Delete reports and heat maps as old, which name or show patients, unless something as old is still to go."""
-        waiting = select(func.count()).select_from(outbox)
-        waiting = waiting.where(outbox.c.state == WAITING, outbox.c.created_at < before)
+        """Delete reports and heat maps as old, which name or show patients, but those still to be delivered."""
+        columns = (outbox.c.kind, outbox.c.digest, outbox.c.path)
+        going = select(*columns).where(_going(self._destinations()), outbox.c.kind.in_(DOCUMENTS))
         with self._context.engine.connect() as connection:
-            if connection.execute(waiting).scalar_one():
-                return
-        for folder in _DOCUMENTS:
+            rows = connection.execute(going).all()
+        kept = {f"{uid_of(row.kind, row.digest)}.dcm" for row in rows} | {
+            Path(row.path).name for row in rows if row.path
+        }
+        for folder in _FOLDERS:
             for path in (self._context.home.root / folder).rglob("*"):
-                if path.is_file() and path.stat().st_mtime < before:
+                if path.is_file() and path.stat().st_mtime < before and path.name not in kept:
                     path.unlink(missing_ok=True)
+
+    def _destinations(self) -> list[str]:
+        return [one.name for one in self._context.settings.destinations]
 
     def export(self) -> None:
         """Send new rows to the audit record repository of the settings; does nothing where they name none.
@@ -138,16 +146,25 @@ def _mark(last: int, connection: Connection) -> None:
     connection.execute(insert(marks).values(name=_EXPORTED, value=last))
 
 
-def _old(before: float) -> Select[tuple[int, str, str]]:
-    """Select objects to delete: judged, received before a time, and with no image of theirs still to be delivered.
+def _going(destinations: Sequence[str]) -> ColumnElement[bool]:
+    """Select what waits or was given up, and may be sent again; a destination that is gone will never have it."""
+    return outbox.c.state.in_((WAITING, DEAD)) & outbox.c.destination.in_(destinations)
 
-    One that was given up or withheld is kept: it may be sent again.
+
+def _old(before: float, destinations: Sequence[str]) -> Select[tuple[int, str, str]]:
+    """Select objects to delete: judged, received before a time, not held, and with nothing still to be delivered.
+
+    That is an image (one that was withheld may be sent again, too) and what results are made of.
     """
-    there = outbox.c.state.in_((WAITING, DEAD, WITHHELD))
-    waiting = select(outbox.c.subject).where(there, outbox.c.kind == "object")
-    return (
+    withheld = (outbox.c.state == WITHHELD) & outbox.c.destination.in_(destinations)
+    images = select(outbox.c.subject).where(_going(destinations) | withheld, outbox.c.kind == OBJECT)
+    results = select(outbox.c.subject).where(_going(destinations), outbox.c.kind.in_(DOCUMENTS))
+    held = select(verdicts.c.subject).where(verdicts.c.state == HELD)
+    chosen = (
         select(objects.c.id, objects.c.sop_instance_uid, objects.c.path)
         .where(objects.c.state == "judged", objects.c.received_at < before)
-        .where(objects.c.sop_instance_uid.not_in(waiting))
-        .limit(_MOST)
+        .where(objects.c.sop_instance_uid.not_in(images))
     )
+    for kept in (results, held):
+        chosen = chosen.where(objects.c.sop_instance_uid.not_in(kept), objects.c.series_instance_uid.not_in(kept))
+    return chosen.limit(_MOST)

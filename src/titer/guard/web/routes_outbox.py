@@ -36,14 +36,20 @@ def router(site: Site) -> APIRouter:
     def all_again(request: Request, destination: Annotated[str, Form(max_length=64)]) -> Response:
         """Send everything again that was given up for a destination."""
         if not watch.retry_all(context, destination, account=who(request).name):
-            return _shown(site, request, "", f"Nothing is given up for {destination}.", 409)
+            return _shown(site, request, "", f"Nothing that can be sent again is given up for {destination}.", 409)
         return RedirectResponse("/outbox", 303)
 
     @made.post("/outbox/{item}/again", dependencies=site.gate("outbox.retry"), response_class=HTMLResponse)
     def again(request: Request, item: Number) -> Response:
         """Send an item again that was given up or withheld."""
         if not watch.retry(context, item, account=who(request).name):
-            return _shown(site, request, "", f"Item {item} is neither given up nor withheld.", 409)
+            return _shown(
+                site,
+                request,
+                "",
+                f"Item {item} is neither given up nor withheld for a destination of the settings.",
+                409,
+            )
         return RedirectResponse("/outbox", 303)
 
     return made
@@ -57,5 +63,5 @@ def _shown(site: Site, request: Request, destination: str, wrong: str = "", stat
     return site.page(
         request, "outbox.html.j2", status, backlogs=backlogs, stuck=stuck, chosen=destination, wrong=wrong,
         kinds=KINDS, total=sum(one.dead + one.withheld for one in mine),
-        keep_days=site.context.settings.spool.keep_days,
+        known=[one.name for one in site.context.settings.destinations],
     )  # fmt: skip
