@@ -61,15 +61,16 @@ class _Database(Collector):
         began = time.monotonic()
         if began < self._again:
             return self._counted
-        self._counted = []
+        counted = []  # two scrapes at once must not fill one list
         for name, said, first, second in _GROUPS:
             family = GaugeMetricFamily(name, said, labels=[first.name, second.name])
             for one, other, count in connection.execute(select(first, second, func.count()).group_by(first, second)):
                 family.add_metric([str(one), str(other)], float(count))
-            self._counted.append(family)
+            counted.append(family)
         took = time.monotonic() - began
+        self._counted = counted
         self._again = began + _SHARE * took if took > _LONG_SECONDS else 0.0
-        return self._counted
+        return counted
 
     def collect(self) -> Iterator[Any]:
         with self._context.engine.connect() as connection:
